@@ -4,6 +4,9 @@ The command line prints these sentences without a traceback. Everything else is 
 keeps its traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A mistake or a mishap that the user can mend; the command ends with `exit_status`."""
@@ -18,8 +21,22 @@ class ConfigError(UserError, ValueError):
 
 
 class DataError(UserError):
-    """A data file that is missing, damaged or not what it should be, or values that are not finite."""
+    """A data file that is missing, damaged or not what it should be, or values not finite."""
 
 
 class RunError(UserError):
     """A run that cannot go on: a damaged checkpoint, a full disk, a loss that is not finite."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a name that is not there: the nearest one that is, and all that are.
+
+    Args:
+        what: what the name is of, in the singular ("modality").
+        name: as the user wrote it.
+        known: the names that exist.
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ConfigError(f"There is no {what} {name!r}: {hint}There are: {', '.join(known)}.")

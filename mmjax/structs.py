@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-# Fields hold jax or NumPy arrays, and, while JAX maps over the containers, whatever it puts in their
-# place (shapes, shardings): so they are `Any`, and the comment beside each gives its shape.
+# Fields hold jax or NumPy arrays, and, while JAX maps over the containers, whatever it puts in
+# their place (shapes, shardings): so they are `Any`, and a comment gives the shape of each.
 
 
 @struct.dataclass
@@ -44,7 +44,7 @@ class Batch:
         present: Mapping[str, np.ndarray] | None = None,
         targets: Mapping[str, np.ndarray] | None = None,
     ) -> "Batch":
-        """Makes a batch of real rows (weight 1), every modality present unless `present` says not."""
+        """Makes a batch of real rows (weight 1); a modality is present unless `present` says no."""
         rows = len(ids)
         everywhere = {name: np.ones(rows, bool) for name in inputs}
         return cls(

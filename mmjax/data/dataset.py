@@ -4,10 +4,11 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from mmjax.errors import unknown_name
 from mmjax.structs import Batch
 
 Kind = Literal["vector", "image", "audio", "text"]
@@ -41,7 +42,7 @@ class About:
         licence: under which terms it may be used.
         homepage: where the original is to be had; empty for an embedded one.
         files: path relative to the data folder -> SHA-256 of the file; for a folder of many files,
-            `folder/` -> SHA-256 over the lines `<sha256 of file>  <name>` of its files sorted by name.
+            `folder/` -> SHA-256 over the lines `<sha256 of file>  <name>` of its files, by name.
     """
 
     title: str
@@ -51,6 +52,7 @@ class About:
     files: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+@runtime_checkable
 class Source(Protocol):
     """The examples of one split, in random access. Example i never changes."""
 
@@ -90,6 +92,11 @@ class Dataset(abc.ABC):
             ConfigError: for a split that is not there.
             DataError: for a file that is missing or damaged.
         """
+
+    def check_split(self, split: str) -> None:
+        """Raises ConfigError for a split that is not one of `splits`."""
+        if split not in self.splits:
+            raise unknown_name(f"split of {self.name}", split, self.splits)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,6 @@
+"""Throughput, FLOP counts and model FLOP utilisation."""
+
+from mmjax.benchmarks.flops import matmul_flops, step_flops
+from mmjax.benchmarks.step import StepBenchmark, bench_step
+
+__all__ = ["StepBenchmark", "bench_step", "matmul_flops", "step_flops"]

@@ -1,0 +1,92 @@
+"""Analytic FLOP counts: matrix products and convolutions of the traced program."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from mmjax.structs import Batch
+from mmjax.training.step import TrainState, apply, loss_of
+
+# Dense peak of one chip in FLOP/s, from the vendors' data sheets, without sparsity.
+# device kind as JAX names it -> precision -> peak
+PEAKS = {
+    "NVIDIA H200": {"bfloat16": 989e12, "float32": 67e12},
+    "NVIDIA H100 80GB HBM3": {"bfloat16": 989e12, "float32": 67e12},
+    "NVIDIA A100-SXM4-80GB": {"bfloat16": 312e12, "float32": 19.5e12},
+    "NVIDIA A100-SXM4-40GB": {"bfloat16": 312e12, "float32": 19.5e12},
+    "TPU v4": {"bfloat16": 275e12},
+    "TPU v5 lite": {"bfloat16": 197e12},
+    "TPU v5": {"bfloat16": 459e12},
+    "TPU v6 lite": {"bfloat16": 918e12},
+}
+
+
+def matmul_flops(function: Callable[..., Any], *args: Any) -> int:
+    """FLOPs of the matrix products and convolutions of a function, two for each multiply-add.
+
+    Loops of known length count as often as they run, branches as the dearest. Everything else
+    (elementwise work, decompositions) counts nothing.
+
+    Args:
+        function: to be traced.
+        args: arrays or their shapes.
+
+    Raises:
+        ValueError: for a while loop around a matrix product, whose length no trace tells.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def step_flops(state: TrainState, batch: Batch) -> int:
+    """FLOPs of one train step: three times those of the loss (forward, and twice that backward).
+
+    Recomputation (remat) and the optimizer earn no credit.
+    """
+
+    def loss(state: TrainState, batch: Batch) -> jax.Array:
+        outputs, _ = apply(state, state.params, batch, train=True, key=state.key)
+        return loss_of(state.program.objectives, outputs, batch)[0]
+
+    return 3 * matmul_flops(loss, state, batch)
+
+
+def _count(jaxpr: Jaxpr) -> int:
+    return sum(_count_equation(equation) for equation in jaxpr.eqns)
+
+
+def _count_equation(equation: Any) -> int:
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        depth = math.prod(left[axis] for axis in contracted)
+        return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        out_feature = params["dimension_numbers"].rhs_spec[0]
+        per_output = math.prod(kernel) // kernel[out_feature]
+        return 2 * per_output * math.prod(equation.outvars[0].aval.shape)
+    inner = [_count(part) for value in params.values() for part in _jaxprs(value)]
+    if not any(inner):
+        return 0
+    if name == "scan":
+        return params["length"] * sum(inner)
+    if name == "while":
+        raise ValueError("A while loop holds a matrix product: its number of turns is not known.")
+    if name == "cond":
+        return max(inner)
+    # What calls (jit, custom derivatives, remat) holds the function that runs forward.
+    return sum(inner)
+
+
+def _jaxprs(value: Any) -> list[Jaxpr]:
+    if isinstance(value, ClosedJaxpr):
+        return [value.jaxpr]
+    if isinstance(value, Jaxpr):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [jaxpr for item in value for jaxpr in _jaxprs(item)]
+    return []

@@ -1,0 +1,151 @@
+"""Throughput of an experiment's train step: examples/s, TFLOP/s, MFU, memory and data wait."""
+
+import dataclasses
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from mmjax.benchmarks.flops import PEAKS, step_flops
+from mmjax.data import train_batches
+from mmjax.errors import ConfigError
+from mmjax.training.experiment import Experiment
+from mmjax.training.setup import prepare
+
+
+@dataclasses.dataclass(frozen=True)
+class StepBenchmark:
+    """What `bench_step` measures; times are medians over steps, with the spread beside them.
+
+    Attributes:
+        name: of the experiment.
+        device: kind and number of the devices.
+        batch_size: examples a step.
+        steps: number of timed steps.
+        compile_seconds: to trace, lower and compile the step.
+        step_ms: one step, waited for, its batch already on the devices.
+        step_ms_quartiles: first and third quartile of the same.
+        examples_per_second: batch size over `step_ms`.
+        flops_per_step: of matrix products and convolutions, three times the forward's.
+        tflops_per_second: these over `step_ms`.
+        peak_tflops_per_second: what the devices could do at best.
+        peak_source: where that figure is from.
+        mfu: model FLOP utilisation, `tflops_per_second` over the peak.
+        data_wait_ms: the host's wait for a batch, while steps run (the loop's own order).
+        memory_mb: highest memory in use.
+        memory_source: what that figure counts.
+    """
+
+    name: str
+    device: str
+    batch_size: int
+    steps: int
+    compile_seconds: float
+    step_ms: float
+    step_ms_quartiles: tuple[float, float]
+    examples_per_second: float
+    flops_per_step: int
+    tflops_per_second: float
+    peak_tflops_per_second: float
+    peak_source: str
+    mfu: float
+    data_wait_ms: float
+    memory_mb: float
+    memory_source: str
+
+
+def bench_step(experiment: Experiment, folder: Path | None, steps: int) -> StepBenchmark:
+    """Measures the train step of an experiment.
+
+    Args:
+        experiment: whose step and data are measured.
+        folder: the folder of raw data, or None.
+        steps: number of timed steps, after three that are not.
+
+    Raises:
+        ConfigError: for fewer than two steps, or as `mmjax train` does.
+    """
+    if steps < 2:
+        raise ConfigError(f"--steps is {steps}: it must be 2 or more.")
+    training = experiment.training
+    setup, state = prepare(experiment, folder)
+    batches = train_batches(
+        setup.source("train"),
+        batch_size=training.batch_size,
+        seed=training.seed,
+        transforms=experiment.transforms,
+        threads=training.data_threads,
+        workers=training.data_workers,
+    )
+    with jax.set_mesh(setup.mesh):
+        batch = setup.put(next(batches))
+        flops = step_flops(state, batch)
+        begun = time.perf_counter()
+        step = setup.compile_step(state).lower(state, batch).compile()
+        compile_seconds = time.perf_counter() - begun
+        alone, waits = [], []
+        for _ in range(steps + 3):  # with the batch in place: the step itself
+            begun = time.perf_counter()
+            state, metrics = step(state, batch)
+            jax.block_until_ready(metrics)
+            alone.append(1e3 * (time.perf_counter() - begun))
+        for _ in range(steps + 3):  # as in training: the next batch is fetched while a step runs
+            begun = time.perf_counter()
+            fresh = next(batches)
+            waits.append(1e3 * (time.perf_counter() - begun))
+            jax.block_until_ready(metrics)
+            state, metrics = step(state, setup.put(fresh))
+        jax.block_until_ready(metrics)
+        memory, memory_source = _memory()
+        peak, peak_source = _peak(training.precision)
+    alone, waits = alone[3:], waits[3:]
+    median = statistics.median(alone)
+    first, _, third = statistics.quantiles(alone, n=4)
+    rate = flops / median / 1e9
+    return StepBenchmark(
+        name=experiment.name,
+        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        batch_size=training.batch_size,
+        steps=steps,
+        compile_seconds=compile_seconds,
+        step_ms=median,
+        step_ms_quartiles=(first, third),
+        examples_per_second=1e3 * training.batch_size / median,
+        flops_per_step=flops,
+        tflops_per_second=rate,
+        peak_tflops_per_second=peak / 1e12,
+        peak_source=peak_source,
+        mfu=rate * 1e12 / peak,
+        data_wait_ms=statistics.median(waits),
+        memory_mb=memory / 2**20,
+        memory_source=memory_source,
+    )
+
+
+def _memory() -> tuple[float, str]:
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"], "peak of one device's allocator"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "peak of the host process"
+
+
+def _peak(precision: str) -> tuple[float, str]:
+    """The most FLOP/s that all devices could do, and how that is known."""
+    kind = jax.devices()[0].device_kind
+    known = PEAKS.get(kind, {}).get(precision)
+    if known:
+        return known * jax.device_count(), f"data sheet of {kind}, {precision}, dense"
+    size, tries = 2048, 5
+    matrix = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(precision))
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    seconds = []
+    for _ in range(tries):
+        begun = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - begun)
+    rate = 2 * size**3 / min(seconds) * jax.device_count()
+    return rate, f"measured here: the best of {tries} {precision} {size}x{size} matrix products"

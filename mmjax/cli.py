@@ -1,0 +1,276 @@
+"""The `mmjax` command: reads the words, calls the part, prints one sentence where a user erred."""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mmjax.errors import ConfigError, UserError, unknown_name
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser whose complaint is a sentence and that guesses no abbreviations."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}. See `{self.prog} --help`.")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs a command line; exit status 0, 2 for a wrong command or config, else 1."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        parsed, rest = _parser().parse_known_args(words)
+        if rest and not parsed.takes_overrides:
+            raise ConfigError(f"Nothing is known of {' '.join(rest)!r}. See `mmjax --help`.")
+        parsed.call(parsed, rest)
+    except UserError as error:
+        print(f"mmjax: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        print(f"mmjax: Cannot use the file{where}: {error.strerror}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mmjax: Interrupted.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    top = _Parser(
+        prog="mmjax",
+        description="Multimodal alignment and fusion in JAX.",
+        epilog="`mmjax COMMAND --help` tells more; `mmjax train EXPERIMENT.py --help` explains "
+        "every option of that experiment.",
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(
+        name: str, call: Callable[..., None], about: str, within: Any = None, **options: Any
+    ) -> _Parser:
+        parser = (within or commands).add_parser(name, help=about, description=about, **options)
+        parser.set_defaults(call=call, takes_overrides=False, prog=parser.prog)
+        return parser
+
+    def experiment_command(name: str, call: Callable[..., None], about: str, **kw: Any) -> _Parser:
+        parser = command(name, call, about, add_help=False, **kw)
+        parser.add_argument("experiment", metavar="EXPERIMENT.py")
+        parser.set_defaults(takes_overrides=True)
+        _add_data_dir(parser)
+        parser.usage = f"{parser.prog} EXPERIMENT.py [options] [--dotted.override value ...]"
+        return parser
+
+    train = experiment_command("train", _train, "train, evaluate and leave a run directory")
+    train.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-<time>")
+
+    evaluate = command("evaluate", _evaluate, "evaluate a run again")
+    evaluate.add_argument("run_dir", metavar="RUN_DIR")
+    evaluate.add_argument("--split", default="test", help="default: test")
+    evaluate.add_argument("--checkpoint", choices=["best", "last"], default="best")
+    evaluate.add_argument("--experiment", metavar="FILE.py", help="defines classes of the config")
+    evaluate.add_argument("--json", metavar="FILE", help="write the metrics there too")
+    _add_data_dir(evaluate)
+
+    ablate = experiment_command("ablate", _ablate, "run the rows of an experiment over seeds")
+    ablate.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-study")
+    ablate.add_argument("--seeds", type=int, default=3, metavar="N", help="default: 3")
+    ablate.add_argument("--rows", default="", metavar="A,B", help="only these rows")
+    ablate.add_argument("--columns", default="", metavar="A,B", help="print these metrics")
+
+    bench = command("bench", _no_call, "measure speed").add_subparsers(
+        required=True, metavar="WHAT"
+    )
+    step = experiment_command("step", _bench_step, "the train step of an experiment", within=bench)
+    step.add_argument("--steps", type=int, default=30, metavar="N", help="timed steps; default: 30")
+    step.add_argument("--json", metavar="FILE", help="write the figures there too")
+
+    data = command("data", _no_call, "look at the data sets").add_subparsers(
+        required=True, metavar="WHAT"
+    )
+    command("list", _data_list, "all data sets", within=data)
+    for name, call, about in (
+        ("info", _data_info, "what a data set is, and how its files are to lie"),
+        ("verify", _data_verify, "compare the files of a data set with their SHA-256"),
+        ("preview", _data_preview, "draw a few examples, as the model sees them"),
+    ):
+        parser = command(name, call, about, within=data)
+        parser.add_argument("name", metavar="NAME")
+        _add_data_dir(parser)
+        if name == "preview":
+            parser.set_defaults(takes_overrides=True)
+            parser.add_argument("--out", metavar="FILE.png", help="default: NAME.png")
+            parser.add_argument("--split", default="train", help="default: train")
+            parser.add_argument("--count", type=int, default=6, metavar="N", help="default: 6")
+            parser.add_argument("--seed", type=int, default=0, metavar="N", help="which examples")
+
+    report = command("report", _report, "write a self-contained report.html into a run or study")
+    report.add_argument("run_dir", metavar="RUN_DIR")
+    return top
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="folder of raw data; default: the variable MMJAX_DATA"
+    )
+
+
+def _no_call(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    raise AssertionError("argparse asks for the sub-command")
+
+
+def _folder(parsed: argparse.Namespace) -> Path | None:
+    from mmjax.data.catalogue import resolve_folder
+
+    return resolve_folder(parsed.data_dir)
+
+
+def _command() -> list[str]:
+    return ["mmjax", *sys.argv[1:]]
+
+
+def _train(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.training.loop import train
+    from mmjax.training.overrides import load_experiment, override
+
+    experiment = override(load_experiment(parsed.experiment), rest, _prog(parsed))
+    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    run_dir = Path(parsed.run_dir or Path("runs") / f"{experiment.name}-{time}")
+    result = train(experiment, run_dir, _folder(parsed), _command())
+    _print_metrics(result["metrics"])
+    print(f"The run is in {run_dir}; `mmjax report {run_dir}` draws it.")
+
+
+def _prog(parsed: argparse.Namespace) -> str:
+    return f"{parsed.prog} {parsed.experiment}"
+
+
+def _evaluate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.training.overrides import load_module
+    from mmjax.training.restore import evaluate_run
+
+    definitions = load_module(parsed.experiment) if parsed.experiment else None
+    metrics = evaluate_run(
+        Path(parsed.run_dir), parsed.split, parsed.checkpoint, _folder(parsed), definitions
+    )
+    _print_metrics(metrics)
+    _write_json(parsed.json, metrics)
+
+
+def _ablate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.studies.ablation import ablate, rows_of, show
+    from mmjax.training.overrides import load_experiment, load_module
+
+    load_experiment(parsed.experiment)
+    module = load_module(parsed.experiment)
+    rows = rows_of(module, rest, _names(parsed.rows), _prog(parsed))
+    study_dir = Path(parsed.run_dir or Path("runs") / f"{module.experiment.name}-study")
+    title = (module.__doc__ or module.experiment.name).strip().splitlines()[0]
+    study = ablate(
+        module.experiment.name,
+        title,
+        rows,
+        parsed.seeds,
+        study_dir,
+        _folder(parsed),
+        _command(),
+    )
+    show(study, _names(parsed.columns) or list(getattr(module, "columns", ())))
+    print(f"The study is in {study_dir}; `mmjax report {study_dir}` draws it.")
+
+
+def _names(option: str) -> list[str]:
+    return [name for name in option.split(",") if name]
+
+
+def _bench_step(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.benchmarks import bench_step
+    from mmjax.training.overrides import load_experiment, override
+
+    experiment = override(load_experiment(parsed.experiment), rest, _prog(parsed))
+    figures = dataclasses.asdict(bench_step(experiment, _folder(parsed), parsed.steps))
+    for name, value in figures.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        if isinstance(value, tuple):
+            shown = " to ".join(f"{each:.4g}" for each in value)
+        print(f"{name:24} {shown}")
+    _write_json(parsed.json, figures)
+
+
+def _data_list(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.data.catalogue import DATASETS
+
+    for name, dataset in DATASETS.items():
+        kinds = ", ".join(f"{m} ({o.kind})" for m, o in dataset().modalities.items())
+        print(f"{name:16} {dataset.about.title}\n{'':16} {kinds}")
+
+
+def _data_info(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.data.catalogue import describe, find
+
+    print(describe(find(parsed.name)()))
+
+
+def _data_verify(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.data.catalogue import find, verify
+    from mmjax.errors import DataError
+
+    dataset = find(parsed.name)()
+    statuses = verify(dataset, _folder(parsed))
+    for file, status in statuses.items():
+        print(f"{file}: {status}")
+    bad = [file for file, status in statuses.items() if status != "ok"]
+    if bad:
+        raise DataError(
+            f"{len(bad)} of {len(statuses)} files of {parsed.name} are not as published: get them "
+            f"anew from {dataset.about.homepage}."
+        )
+    if not statuses:
+        print(f"{parsed.name} needs no files.")
+
+
+def _data_preview(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.data.catalogue import find
+    from mmjax.data.preview import preview
+    from mmjax.training.overrides import override
+
+    dataset = override(find(parsed.name)(), rest, f"mmjax data preview {parsed.name}")
+    if parsed.split not in dataset.splits:
+        raise unknown_name("split", parsed.split, dataset.splits)
+    path = Path(parsed.out or f"{parsed.name}.png")
+    preview(
+        dataset, _folder(parsed), path, split=parsed.split, count=parsed.count, seed=parsed.seed
+    )
+    print(f"Wrote {path}.")
+
+
+def _report(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
+    from mmjax.studies.ablation import RESULTS
+    from mmjax.studies.report import write_run_report, write_study_report
+
+    run_dir = Path(parsed.run_dir)
+    write = write_study_report if (run_dir / RESULTS).exists() else write_run_report
+    print(f"Wrote {write(run_dir)}.")
+
+
+def _print_metrics(metrics: Mapping[str, float | None]) -> None:
+    width = max(map(len, metrics), default=0)
+    for name, value in metrics.items():
+        print(f"{name:{width}}  {'not finite' if value is None else f'{value:.4f}'}")
+
+
+def _write_json(path: str | None, value: Any) -> None:
+    if path:
+        Path(path).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Data sets, what changes their training batches, and the pipelines that make batches of them."""
+
+from mmjax.data.catalogue import DATASETS, find, fingerprint, resolve_folder, verify
+from mmjax.data.dataset import About, ArraySource, Dataset, Kind, Modality, Source
+from mmjax.data.digits_halves import DigitsHalves
+from mmjax.data.mnist_halves import MNISTHalves
+from mmjax.data.pipeline import eval_batches, train_batches
+from mmjax.data.shapes import Shapes
+from mmjax.data.spoken_digits import SpokenDigits
+from mmjax.data.transforms import AddNoise, DropModality, Transform
+from mmjax.structs import Batch
+
+__all__ = [
+    "DATASETS",
+    "About",
+    "AddNoise",
+    "ArraySource",
+    "Batch",
+    "Dataset",
+    "DigitsHalves",
+    "DropModality",
+    "Kind",
+    "MNISTHalves",
+    "Modality",
+    "Shapes",
+    "Source",
+    "SpokenDigits",
+    "Transform",
+    "eval_batches",
+    "find",
+    "fingerprint",
+    "resolve_folder",
+    "train_batches",
+    "verify",
+]

@@ -1,0 +1,129 @@
+"""The catalogue: the data sets there are, where their files lie, and whether they are right."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import jax
+import numpy as np
+
+from mmjax.data.dataset import Dataset
+from mmjax.data.digits_halves import DigitsHalves
+from mmjax.data.files import FOLDER_VARIABLE, require, sha256
+from mmjax.data.mnist_halves import MNISTHalves
+from mmjax.data.shapes import Shapes
+from mmjax.data.spoken_digits import SpokenDigits
+from mmjax.errors import DataError, unknown_name
+
+_CLASSES: tuple[type[Dataset], ...] = (DigitsHalves, Shapes, MNISTHalves, SpokenDigits)
+DATASETS: Mapping[str, type[Dataset]] = MappingProxyType({each.name: each for each in _CLASSES})
+
+_HASHED_EXAMPLES = 64  # of every split of an embedded data set
+
+
+def find(name: str) -> type[Dataset]:
+    """The class of a data set.
+
+    Raises:
+        ConfigError: for a name that is not in the catalogue, with the nearest one that is.
+    """
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    return DATASETS[name]
+
+
+def resolve_folder(option: str | None) -> Path | None:
+    """The folder of raw data: `option`, else the environment's MMJAX_DATA, else None.
+
+    Raises:
+        DataError: for a folder that was named and is not there.
+    """
+    named = option or os.environ.get(FOLDER_VARIABLE)
+    if not named:
+        return None
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        origin = "--data-dir" if option else FOLDER_VARIABLE
+        raise DataError(
+            f"The data folder {folder}, named by {origin}, does not exist: make it, or name the "
+            "one that holds the data."
+        )
+    return folder
+
+
+def describe(dataset: Dataset) -> str:
+    """The catalogue's entry of a data set as plain text, for `mmjax data info`."""
+    about = dataset.about
+    lines = [f"{dataset.name}: {about.title}", "", f"splits    {', '.join(dataset.splits)}"]
+    for name, look in dataset.modalities.items():
+        extra = f", {look.sample_rate} Hz" if look.sample_rate else ""
+        extra += f", {look.vocabulary} word ids" if look.vocabulary else ""
+        lines.append(f"modality  {name}: {look.kind} {'x'.join(map(str, look.shape))}{extra}")
+    lines += [f"target    {name}: {classes} classes" for name, classes in dataset.targets.items()]
+    lines += [f"citation  {about.citation}", f"licence   {about.licence}"]
+    if about.files:
+        lines += [f"original  {about.homepage}"]
+        lines += [f"file      {name}  SHA-256 {value}" for name, value in about.files.items()]
+    else:
+        lines += ["file      none: it is embedded"]
+    return "\n".join(lines)
+
+
+def verify(dataset: Dataset | type[Dataset], folder: Path | None) -> dict[str, str]:
+    """Compares the files of a data set with their published SHA-256.
+
+    Args:
+        dataset: the data set.
+        folder: the folder of raw data; None where none was named.
+
+    Returns:
+        Every name in `about.files` -> `ok`, or a sentence with what is wrong and how to mend it.
+        Empty for an embedded data set.
+    """
+    status = {}
+    for name, expected in dataset.about.files.items():
+        try:
+            found = sha256(require(folder, name, dataset.about))
+        except DataError as error:
+            status[name] = str(error)
+            continue
+        status[name] = "ok"
+        if found != expected:
+            status[name] = (
+                f"{name} is not the published one: its SHA-256 is {found}, not {expected}; get it "
+                f"again from {dataset.about.homepage}."
+            )
+    return status
+
+
+def fingerprint(dataset: Dataset, folder: Path | None) -> dict[str, str]:
+    """What data a run has seen, to be kept beside its results.
+
+    Args:
+        dataset: the data set.
+        folder: the folder of raw data; None where none was named.
+
+    Returns:
+        Every name in `about.files` -> SHA-256 as found. For an embedded data set: `name/split` ->
+        SHA-256 over its size and first 64 examples, which changes with its config, with the
+        package that ships it, and with NumPy's random numbers.
+
+    Raises:
+        DataError: for a file that is missing.
+    """
+    about = dataset.about
+    if about.files:
+        return {name: sha256(require(folder, name, about)) for name in about.files}
+    return {f"{dataset.name}/{split}": _content(dataset, split) for split in dataset.splits}
+
+
+def _content(dataset: Dataset, split: str) -> str:
+    source = dataset.load(split, None)
+    digest = hashlib.sha256(str(len(source)).encode())
+    batch = source.take(np.arange(min(len(source), _HASHED_EXAMPLES)))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,172 @@
+"""Batches of a source: endless and shuffled for training, once and in order for evaluation.
+
+`batch_size` counts the rows of a batch over all processes. With several processes each gets its own
+consecutive rows of every batch, so that together they hold what one process alone would.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from mmjax.data.dataset import Source
+from mmjax.data.transforms import Transform
+from mmjax.errors import ConfigError, DataError
+from mmjax.structs import Batch
+
+
+def train_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    transforms: Sequence[Transform] = (),
+    threads: int = 2,
+    buffer: int = 4,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    name: str = "the data set",
+) -> grain.DatasetIterator[Batch]:
+    """An endless stream of shuffled batches.
+
+    Every epoch is a new permutation of all examples; a batch may hold the end of one epoch and the
+    start of the next. Batch k is a function of (seed, k). The iterator's `get_state`, a small
+    dictionary, and `set_state` resume it exactly; `close` it when done.
+
+    Args:
+        source: the examples.
+        batch_size: rows a batch, over all processes.
+        seed: of the order and the transforms.
+        transforms: applied one after the other.
+        threads: threads that make batches; in each worker, if there are workers.
+        buffer: batches that the threads may be ahead.
+        workers: processes that make batches, each with its own copy of the source, for a source
+            that is slow in Python; 0 makes them in this process. The script of a program that asks
+            for workers needs an `if __name__ == "__main__"` guard.
+        process_index: which of the processes of the run this is.
+        process_count: how many there are.
+        name: of the data set, for error messages.
+
+    Returns:
+        The iterator. Its leaves are NumPy arrays of `batch_size // process_count` rows.
+
+    Raises:
+        ConfigError: for a batch that is larger than the split, or that the processes cannot share.
+        DataError: from the iterator, for float values of a present modality that are not finite.
+    """
+    if batch_size > len(source):
+        raise ConfigError(
+            f"The batch size is {batch_size}, but the split of {name} has {len(source):,} "
+            f"examples: choose {len(source)} or less."
+        )
+    rows = _rows_of(process_index, process_count, batch_size)
+    order = _Order(len(source), batch_size, seed, rows)
+    # Grain indexes the batches, not the examples: its cost of some microseconds an element would
+    # otherwise be larger than that of gathering the rows.
+    batches = grain.MapDataset.range(sys.maxsize).map(order).map(source.take)
+    for position, transform in enumerate(transforms):
+        entropy = np.random.SeedSequence((seed, process_index, position))
+        batches = batches.random_map(transform, seed=int(entropy.generate_state(1)[0]))
+    batches = batches.map(functools.partial(_check_finite, name=name))
+    stream = batches.to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer)
+    )
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain hands its command line flags to the workers
+            flags.FLAGS.mark_as_parsed()
+        stream = stream.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
+        )
+    return iter(stream)
+
+
+def eval_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    name: str = "the data set",
+) -> Iterator[Batch]:
+    """Every example once, in order, in batches of one size.
+
+    The last batch is filled up with copies of record 0, whose `weight` is 0.
+
+    Args:
+        source: the examples.
+        batch_size: rows a batch, over all processes.
+        process_index: which of the processes of the run this is.
+        process_count: how many there are.
+        name: of the data set, for error messages.
+
+    Yields:
+        Batches of NumPy arrays of `batch_size // process_count` rows.
+
+    Raises:
+        ConfigError: for a batch that is empty, or that the processes cannot share.
+        DataError: for float values of a present modality that are not finite.
+    """
+    rows = _rows_of(process_index, process_count, batch_size)
+    for start in range(0, len(source), batch_size):
+        numbers = np.arange(start, start + batch_size)[rows]
+        real = numbers < len(source)
+        batch = source.take(np.where(real, numbers, 0))
+        yield _check_finite(dataclasses.replace(batch, weight=batch.weight * real), name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """Batch number -> this process's record numbers of that batch."""
+
+    examples: int
+    batch_size: int
+    seed: int
+    rows: slice
+
+    def __call__(self, number: int) -> np.ndarray:
+        places = number * self.batch_size + np.arange(self.batch_size)[self.rows]
+        epochs, places = np.divmod(places, self.examples)
+        return np.concatenate(
+            [
+                _permutation(self.seed, int(epoch), self.examples)[places[epochs == epoch]]
+                for epoch in np.unique(epochs)
+            ]
+        )
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(examples)
+
+
+def _rows_of(process_index: int, process_count: int, batch_size: int) -> slice:
+    if batch_size < 1:
+        raise ConfigError(f"The batch size is {batch_size}: choose at least 1.")
+    if batch_size % process_count:
+        raise ConfigError(
+            f"The batch size is {batch_size}, which {process_count} processes cannot share "
+            f"equally: choose a multiple of {process_count}."
+        )
+    share = batch_size // process_count
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+def _check_finite(batch: Batch, name: str) -> Batch:
+    for modality, values in batch.inputs.items():
+        if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
+            continue
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        bad = batch.ids[~finite & batch.present[modality]]
+        if len(bad):
+            few = ", ".join(str(record) for record in bad[:5])
+            raise DataError(
+                f"Modality {modality!r} of {name} has values that are not finite (NaN or infinite) "
+                f"in {len(bad)} of the {len(values)} examples of a batch, record {few}: mend or "
+                "remove those records, and look at the transforms if the records are sound."
+            )
+    return batch

@@ -1,0 +1,233 @@
+"""`shapes`: a picture, a caption and a sound, with a label whose whereabouts are chosen.
+
+Embedded: every example is computed, none is downloaded. Because the place of the label's
+information is known exactly, so is the best accuracy of every subset of the modalities: a fusion
+method can be measured against what is possible, not only against other methods.
+
+Example i is a function of (seed, split, i), whatever the batch and the size of the split.
+
+Reference:
+    Williams and Beer, "Nonnegative decomposition of multivariate information", 2010: what
+    redundant, unique and synergistic information are.
+"""
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+from typing import ClassVar, get_args
+
+import numpy as np
+
+from mmjax.data import shapes_information, shapes_random, shapes_render
+from mmjax.data.dataset import About, Dataset, Modality, Source
+from mmjax.errors import ConfigError, unknown_name
+from mmjax.structs import Batch
+
+_NUISANCES = ("colour", "size", "texture", "place", "order")
+_DRAWS = (*shapes_information.DRAWS, *_NUISANCES, *shapes_render.JITTERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes(Dataset):
+    """Rendered picture + caption + sound of one thing, and a label spread over them as chosen.
+
+    The picture shows a form, the caption names it, the sound has a pitch: these three carry the
+    label, or do not. Colour, place (picture and caption), size and texture (all three: they are the
+    length and the timbre of the tone) are random and say nothing of the label, but agree between
+    the modalities of an example, so that alignment and retrieval have something to find. A modality
+    that carries nothing of the label shows a diamond, says "shape", or plays a fifth pitch.
+
+    Attributes:
+        information: `redundant`, every modality shows the label; `unique`, only `unique_to` does;
+            `synergy`, the label is the sum, modulo `classes`, of the form seen and the pitch heard
+            (exclusive or, for two classes): every single modality is at chance, and the caption
+            carries nothing.
+        unique_to: the modality that carries the label when `information` is `unique`; without
+            effect otherwise.
+        classes: number of labels, 2 to 4, all equally frequent.
+        noise: probability, for each modality that carries something, that its form, noun or pitch
+            is replaced by a uniformly random one. 0: the label can be known for certain; 1: not at
+            all. `best_accuracy` knows what remains.
+        pixel_noise: standard deviation of uniform noise added to the pixels, which are then clipped
+            to [0, 1]; a few hundredths hide nothing.
+        waveform_noise: the same for the valid samples of the sound, clipped to [-1, 1].
+        seed: chooses the examples, not the shuffling; 0 or more.
+        train_size: number of examples of the split `train`.
+        valid_size: number of examples of the split `valid`.
+        test_size: number of examples of the split `test`.
+    """
+
+    information: shapes_information.Information = "redundant"
+    unique_to: str = "image"
+    classes: int = 4
+    noise: float = 0.0
+    pixel_noise: float = 0.02
+    waveform_noise: float = 0.01
+    seed: int = 0
+    train_size: int = 20_000
+    valid_size: int = 1_000
+    test_size: int = 4_000
+
+    name: ClassVar[str] = "shapes"
+    about: ClassVar[About] = About(
+        title="Shapes: a picture, a caption and a sound with information of known whereabouts",
+        citation="mmjax",
+        licence="Apache-2.0",
+    )
+
+    def __post_init__(self) -> None:
+        kinds = get_args(shapes_information.Information)
+        if self.information not in kinds:
+            raise unknown_name("kind of information in shapes", self.information, kinds)
+        _check_modalities([self.unique_to])
+        if not 2 <= self.classes <= shapes_information.NEUTRAL:
+            raise ConfigError(f"shapes: classes is {self.classes}; choose 2, 3 or 4.")
+        if not 0 <= self.noise <= 1:
+            raise ConfigError(
+                f"shapes: noise is {self.noise}; it is a probability, so choose it from 0 to 1."
+            )
+        for field in ("pixel_noise", "waveform_noise"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ConfigError(
+                    f"shapes: {field} is {getattr(self, field)}; choose it from 0 to 1."
+                )
+        if self.seed < 0:
+            raise ConfigError(f"shapes: seed is {self.seed}; choose 0 or more.")
+        for split in self.splits:
+            size = self._size(split)
+            if size < 1:
+                raise ConfigError(f"shapes: {split}_size is {size}; choose at least 1.")
+
+    @property
+    def modalities(self) -> dict[str, Modality]:
+        """Modality name -> what one example of it looks like."""
+        return {
+            "image": Modality("image", (shapes_render.PIXELS, shapes_render.PIXELS, 3)),
+            "text": Modality(
+                "text", (shapes_render.WORDS,), vocabulary=len(shapes_render.vocabulary())
+            ),
+            "audio": Modality(
+                "audio", (shapes_render.SAMPLES,), sample_rate=shapes_render.SAMPLE_RATE
+            ),
+        }
+
+    @property
+    def targets(self) -> dict[str, int]:
+        """Target name -> number of classes."""
+        return {"label": self.classes}
+
+    def load(self, split: str, folder: Path | None = None) -> Source:
+        """Opens a split; `folder` is not looked at. See `Dataset.load`."""
+        self.check_split(split)
+        return _ShapesSource(self, split)
+
+    def attributes(self, split: str, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """What examples show, as numbers.
+
+        Args:
+            split: one of `splits`.
+            indices: [B] record numbers, below the size of the split.
+
+        Returns:
+            `label`, and each name of `shapes_render.ATTRIBUTES` -> [B] int32, an index into the
+            values listed there; `form`, `noun` and `pitch` as shown, after `noise`.
+
+        Raises:
+            ConfigError: for a split that is not there.
+            IndexError: for a record number outside the split.
+        """
+        return self._example(split, indices)[0]
+
+    def best_accuracy(self, subset: Collection[str]) -> float:
+        """The accuracy of the best possible classifier that sees only the modalities of `subset`.
+
+        With q = 1 - noise + noise / C and r = noise / C: a subset that shows nothing of the label
+        has 1 / C. *Redundant*: q for one or two modalities, for three
+        q^3 + 3 (C - 1) q^2 r + (C - 1) (C - 2) q r^2. *Unique*: q with `unique_to`. *Synergy*:
+        (1 - noise)^2 + (1 - (1 - noise)^2) / C with picture and sound. Derived in
+        `shapes_information.best_accuracy`.
+
+        Raises:
+            ConfigError: for a modality that shapes does not have.
+        """
+        _check_modalities(subset)
+        return shapes_information.best_accuracy(
+            self.information, self.unique_to, self.classes, self.noise, subset
+        )
+
+    def caption(self, ids: np.ndarray) -> str:
+        """The words of the ids [L] of one caption, without the padding."""
+        return " ".join(shapes_render.vocabulary()[number] for number in ids if number)
+
+    def _size(self, split: str) -> int:
+        return {"train": self.train_size, "valid": self.valid_size, "test": self.test_size}[split]
+
+    def _key(self, split: str, stream: int) -> np.uint64:
+        """The start of one of the two streams of a split: 0 for its draws, 1 for its noise."""
+        entropy = np.random.SeedSequence((self.seed, self.splits.index(split)))
+        return entropy.generate_state(2, np.uint64)[stream]
+
+    def _example(
+        self, split: str, indices: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Attributes -> [B] int32, and jitters -> [B] float32 in [0, 1)."""
+        self.check_split(split)
+        indices = np.asarray(indices)
+        if indices.size and not 0 <= indices.min() <= indices.max() < self._size(split):
+            raise IndexError(f"record numbers of {split} run from 0 to {self._size(split) - 1}")
+        numbers = shapes_random.uniform(self._key(split, 0), indices, len(_DRAWS))
+        uniform = dict(zip(_DRAWS, numbers.T, strict=True))
+        label, codes = shapes_information.label_and_codes(
+            self.information, self.unique_to, self.classes, self.noise, uniform
+        )
+        attributes = {
+            "label": label,
+            "form": codes["image"],
+            "noun": codes["text"],
+            "pitch": codes["audio"],
+        }
+        for name in _NUISANCES:
+            values = len(shapes_render.ATTRIBUTES[name])
+            attributes[name] = (uniform[name] * values).astype(np.int32)
+        return attributes, {name: uniform[name] for name in shapes_render.JITTERS}
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShapesSource:
+    """One split of `Shapes`; renders what it is asked for."""
+
+    dataset: Shapes
+    split: str
+
+    def __len__(self) -> int:
+        return self.dataset._size(self.split)
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """Renders examples; see `Source.take`."""
+        dataset = self.dataset
+        attributes, jitters = dataset._example(self.split, indices)
+        image = shapes_render.pictures(attributes, jitters)
+        audio, sounding = shapes_render.tones(attributes, jitters)
+        text = shapes_render.captions(attributes)
+        if dataset.pixel_noise or dataset.waveform_noise:
+            values = shapes_render.PIXELS**2 * 3
+            hiss = shapes_random.hiss(
+                dataset._key(self.split, 1), indices, values + shapes_render.SAMPLES
+            )
+            pixel, sample = np.split(hiss, [values], axis=1)
+            image += np.float32(dataset.pixel_noise) * pixel.reshape(image.shape)
+            audio += np.float32(dataset.waveform_noise) * sample * sounding
+            np.clip(image, 0, 1, out=image)
+            np.clip(audio, -1, 1, out=audio)
+        return Batch.of(
+            {"image": image, "text": text, "audio": audio},
+            indices,
+            masks={"text": text != 0, "audio": sounding},
+            targets={"label": attributes["label"]},
+        )
+
+
+def _check_modalities(names: Collection[str]) -> None:
+    for name in names:
+        if name not in shapes_information.MODALITIES:
+            raise unknown_name("modality of shapes", name, shapes_information.MODALITIES)

@@ -1,0 +1,94 @@
+"""Random changes to training batches; those of the data itself belong to its data set.
+
+A transform is a frozen dataclass; the training pipeline calls it with every batch and a generator
+that is seeded by the run's seed, the batch's number and the process, so it comes out the same when
+a run is resumed. Rows of one batch may be spread over processes, each with a generator of its own:
+with transforms, unlike without, N processes draw other numbers than one.
+"""
+
+import abc
+import dataclasses
+
+import numpy as np
+
+from mmjax.errors import ConfigError, unknown_name
+from mmjax.structs import Batch
+
+
+class Transform(abc.ABC):
+    """Base of the transforms."""
+
+    @abc.abstractmethod
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """A changed batch; the given one and its arrays stay as they are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AddNoise(Transform):
+    """Adds Gaussian noise to one modality.
+
+    Only valid positions are changed where the modality has a mask. Nothing is clipped.
+
+    Attributes:
+        modality: name of one with float values.
+        std: standard deviation, in the units of the modality.
+    """
+
+    modality: str
+    std: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.std < np.inf:
+            raise ConfigError(f"AddNoise: std is {self.std}; choose 0 or more.")
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """A batch with noise; see `Transform`."""
+        _check_modality(self.modality, batch)
+        clean = batch.inputs[self.modality]
+        if not np.issubdtype(clean.dtype, np.floating):
+            raise ConfigError(
+                f"AddNoise: modality {self.modality!r} holds {clean.dtype}, to which noise cannot "
+                "be added: choose one with float values."
+            )
+        noise = rng.standard_normal(clean.shape, np.float32) * np.float32(self.std)
+        if self.modality in batch.masks:
+            mask = batch.masks[self.modality]
+            noise *= mask.reshape(mask.shape + (1,) * (noise.ndim - mask.ndim))
+        noisy = (clean + noise).astype(clean.dtype)
+        return dataclasses.replace(batch, inputs={**batch.inputs, self.modality: noisy})
+
+
+@dataclasses.dataclass(frozen=True)
+class DropModality(Transform):
+    """Marks one modality as absent (`present` is False) in randomly chosen rows.
+
+    A row keeps the last modality that it has: where no other is present, nothing is dropped. So of
+    two of these in a row, the second drops less than its rate. The values stay where they are: what
+    reads them has to heed `present`.
+
+    Attributes:
+        modality: name of the modality.
+        rate: probability, for each row, from 0 to 1.
+    """
+
+    modality: str
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1:
+            raise ConfigError(f"DropModality: rate is {self.rate}; choose it from 0 to 1.")
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """A batch with less in it; see `Transform`."""
+        _check_modality(self.modality, batch)
+        present = batch.present[self.modality]
+        others = [there for name, there in batch.present.items() if name != self.modality]
+        spare = np.any(others, axis=0) if others else np.zeros_like(present)
+        dropped = rng.random(len(present)) < self.rate
+        kept = present & ~(dropped & spare)
+        return dataclasses.replace(batch, present={**batch.present, self.modality: kept})
+
+
+def _check_modality(name: str, batch: Batch) -> None:
+    if name not in batch.inputs:
+        raise unknown_name("modality", name, batch.inputs)

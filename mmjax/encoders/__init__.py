@@ -1,0 +1,19 @@
+"""Encoders: one file per family, each from one modality to `Features`."""
+
+from mmjax.encoders.encoder import Encoder, EncoderModule, FeatureShape
+from mmjax.encoders.lenet import LeNet
+from mmjax.encoders.log_mel_cnn import LogMelCNN
+from mmjax.encoders.lstm import LSTM
+from mmjax.encoders.mlp import MLP
+from mmjax.encoders.text_transformer import TextTransformer
+
+__all__ = [
+    "LSTM",
+    "MLP",
+    "Encoder",
+    "EncoderModule",
+    "FeatureShape",
+    "LeNet",
+    "LogMelCNN",
+    "TextTransformer",
+]

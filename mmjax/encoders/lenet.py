@@ -1,0 +1,103 @@
+"""LeNet-style convolutional network for pictures."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.data.dataset import Kind, Modality
+from mmjax.encoders.encoder import Encoder, FeatureShape
+from mmjax.layers import max_pool
+from mmjax.structs import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class LeNet(Encoder):
+    """Blocks of convolution, batch norm (optional), ReLU and 2x2 max pooling; a token a pixel.
+
+    Channels double from block to block. The tokens go through a linear layer, so that their mean is
+    global average pooling. After LeCun et al. 1998, Gradient-Based Learning; the doubling, the
+    pooling by maximum and the average in place of the dense layers are later habits.
+
+    Attributes:
+        blocks: number of blocks; each halves height and width, down to 1.
+        channels: of the first block.
+        kernel: side of the convolutions, in pixels.
+        width: D of the tokens.
+        batch_norm: whether to normalise over the batch before each ReLU.
+    """
+
+    blocks: int = 2
+    channels: int = 16
+    kernel: int = 3
+    width: int = 64
+    batch_norm: bool = False
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+
+    def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "LeNetEncoder":
+        """See `Encoder.build`."""
+        self.check_kind(modality)
+        return LeNetEncoder(self, modality.shape, dtype=dtype, rngs=rngs)
+
+
+class ConvBlock(nnx.Module):
+    """Convolution, batch norm (optional), ReLU, 2x2 max pooling."""
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        kernel: int,
+        *,
+        batch_norm: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.conv = nnx.Conv(d_in, d_out, (kernel, kernel), dtype=dtype, rngs=rngs)
+        self.norm: nnx.BatchNorm | None = None
+        if batch_norm:
+            self.norm = nnx.BatchNorm(d_out, momentum=0.9, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] to [B, H/2, W/2, C']."""
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x, use_running_average=not train)
+        return max_pool(nnx.relu(x))
+
+
+class LeNetEncoder(nnx.Module):
+    """The module that `LeNet` builds."""
+
+    def __init__(
+        self, config: LeNet, shape: tuple[int, ...], *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        height, width, channels = shape
+        blocks = []
+        for index in range(config.blocks):
+            d_out = config.channels * 2**index
+            blocks.append(
+                ConvBlock(
+                    channels,
+                    d_out,
+                    config.kernel,
+                    batch_norm=config.batch_norm,
+                    dtype=dtype,
+                    rngs=rngs,
+                )
+            )
+            channels, height, width = d_out, max(height // 2, 1), max(width // 2, 1)
+        self.blocks = nnx.List(blocks)
+        self.project = nnx.Linear(channels, config.width, dtype=dtype, rngs=rngs)
+        self.features = FeatureShape(tokens=height * width, width=config.width)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None, *, train: bool, rngs: nnx.Rngs | None
+    ) -> Features:
+        """[B, height, width, channels] to a token for each pixel of the last block."""
+        for block in self.blocks:
+            x = block(x, train=train)
+        tokens = self.project(x.reshape(x.shape[0], -1, x.shape[-1]))
+        return Features(tokens=tokens, mask=jnp.ones(tokens.shape[:2], bool))

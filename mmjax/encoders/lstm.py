@@ -1,0 +1,77 @@
+"""Long short-term memory over word ids."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.data.dataset import Kind, Modality
+from mmjax.encoders.encoder import Encoder, FeatureShape
+from mmjax.structs import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM(Encoder):
+    """Word embeddings and one LSTM layer; a token per word, the state held over masked words.
+
+    The gates follow Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000, whose
+    bias starts at 1.
+
+    Attributes:
+        width: D of the word embeddings, the state and the tokens.
+    """
+
+    width: int = 64
+    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
+
+    def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "LSTMEncoder":
+        """See `Encoder.build`."""
+        self.check_kind(modality)
+        return LSTMEncoder(self, modality, dtype=dtype, rngs=rngs)
+
+
+class LSTMEncoder(nnx.Module):
+    """The module that `LSTM` builds."""
+
+    def __init__(
+        self, config: LSTM, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        (words,) = modality.shape
+        width = config.width
+        self.embed = nnx.Embed(modality.vocabulary, width, dtype=dtype, rngs=rngs)
+        self.from_input = nnx.Linear(width, 4 * width, dtype=dtype, rngs=rngs)
+        self.from_state = nnx.Linear(
+            width,
+            4 * width,
+            use_bias=False,
+            kernel_init=nnx.initializers.orthogonal(),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.features = FeatureShape(tokens=words, width=width)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None, *, train: bool, rngs: nnx.Rngs | None
+    ) -> Features:
+        """[B, L] word ids to L tokens; id 0 is no word."""
+        mask = (x != 0) if mask is None else mask
+        inputs = self.from_input(self.embed(x))  # one matrix product for all words
+        kernel = self.from_state.kernel[...].astype(inputs.dtype)
+
+        def step(
+            carry: tuple[jax.Array, jax.Array], word: tuple[jax.Array, jax.Array]
+        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+            state, cell = carry
+            gates, valid = word
+            enter, forget, leave, new = jnp.split(gates + state @ kernel, 4, axis=-1)
+            cell_next = nnx.sigmoid(forget + 1) * cell + nnx.sigmoid(enter) * jnp.tanh(new)
+            state_next = nnx.sigmoid(leave) * jnp.tanh(cell_next)
+            state = jnp.where(valid[:, None], state_next, state)
+            cell = jnp.where(valid[:, None], cell_next, cell)
+            return (state, cell), state
+
+        zeros = jnp.zeros_like(inputs[:, 0, : kernel.shape[0]])
+        _, states = jax.lax.scan(step, (zeros, zeros), (inputs.swapaxes(0, 1), mask.swapaxes(0, 1)))
+        return Features(tokens=states.swapaxes(0, 1), mask=mask)

@@ -1,0 +1,65 @@
+"""Multilayer perceptron."""
+
+import dataclasses
+import itertools
+import math
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.data.dataset import Kind, Modality
+from mmjax.encoders.encoder import Encoder, FeatureShape
+from mmjax.structs import Features
+
+Activation = Literal["relu", "gelu", "sigmoid", "tanh"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MLP(Encoder):
+    """Multilayer perceptron over the flattened input, one token an example.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        width: D of the output, which is linear.
+        activation: after each hidden layer.
+        dropout: rate after each hidden layer, in [0, 1).
+    """
+
+    hidden: tuple[int, ...] = (256, 256)
+    width: int = 64
+    activation: Activation = "relu"
+    dropout: float = 0.0
+    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "image")
+
+    def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "MLPEncoder":
+        """See `Encoder.build`."""
+        self.check_kind(modality)
+        return MLPEncoder(self, math.prod(modality.shape), dtype=dtype, rngs=rngs)
+
+
+class MLPEncoder(nnx.Module):
+    """The module that `MLP` builds."""
+
+    def __init__(self, config: MLP, inputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        widths = (inputs, *config.hidden, config.width)
+        self.layers = nnx.List(
+            [
+                nnx.Linear(d_in, d_out, dtype=dtype, rngs=rngs)
+                for d_in, d_out in itertools.pairwise(widths)
+            ]
+        )
+        self.dropout = nnx.Dropout(config.dropout)
+        self.activation = config.activation
+        self.features = FeatureShape(tokens=1, width=config.width)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None, *, train: bool, rngs: nnx.Rngs | None
+    ) -> Features:
+        """[B, ...] to one token of `width`."""
+        x = x.reshape(x.shape[0], -1)
+        for layer in self.layers[:-1]:
+            x = getattr(jax.nn, self.activation)(layer(x))
+            x = self.dropout(x, deterministic=not train, rngs=rngs)
+        return Features.of_vector(self.layers[-1](x))

@@ -1,0 +1,108 @@
+"""Held-out correlation: what an alignment is worth on data that it was not fitted on."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from mmjax.errors import ConfigError, unknown_name
+from mmjax.objectives import LinearCCA
+from mmjax.training.experiment import Evaluator, Experiment, Value
+from mmjax.training.predictions import Predictor
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutCorrelation(Evaluator):
+    """Total canonical correlation of two embeddings, with projections fitted on the training split.
+
+    The sum over k dimensions of the Pearson correlation of the projected views; at most k. Gives
+    `total_correlation` and the table `correlations` [k].
+
+    Attributes:
+        views: the two modalities.
+        k: number of canonical dimensions.
+        ridge: added to the variances of the embeddings in the fit.
+    """
+
+    views: tuple[str, str]
+    k: int
+    ridge: float = 1e-4
+
+    def check(self, experiment: Experiment) -> None:
+        """See `Evaluator.check`."""
+        check_views(self.views, experiment)
+
+    def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
+        """See `Evaluator.__call__`."""
+        first, second = self.views
+
+        def both(part: str) -> tuple[np.ndarray, np.ndarray]:
+            predictions = predictor(part)
+            rows = predictions.present[first] & predictions.present[second]
+            return predictions.embeddings[first][rows], predictions.embeddings[second][rows]
+
+        return _held_out(LinearCCA(self.k, ridge=self.ridge), both("train"), both(split), "")
+
+
+@dataclasses.dataclass(frozen=True)
+class RawCorrelation(Evaluator):
+    """Linear CCA on the raw views: what `HeldOutCorrelation` should be compared with.
+
+    Gives `linear_cca_total_correlation` and the table `linear_cca_correlations` [k]. It does not
+    depend on the model, so it is measured at the end of a run only.
+
+    Attributes:
+        views: the two modalities; their inputs are flattened.
+        k: number of canonical dimensions.
+        ridge: added to the variances of the views in the fit.
+    """
+
+    views: tuple[str, str]
+    k: int
+    ridge: float = 1e-4
+    at_end_only: ClassVar[bool] = True
+
+    def check(self, experiment: Experiment) -> None:
+        """See `Evaluator.check`."""
+        check_views(self.views, experiment)
+        modalities = experiment.data.modalities
+        for view in self.views:
+            width = int(np.prod(modalities[view].shape))
+            if self.k > width:
+                raise ConfigError(
+                    f"evaluation k={self.k} is more than the {width} dimensions of the view "
+                    f"{view!r}: choose k from 1 to {width}."
+                )
+
+    def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
+        """See `Evaluator.__call__`."""
+
+        def both(part: str) -> tuple[np.ndarray, np.ndarray]:
+            source = predictor.source(part)
+            batch = source.take(np.arange(len(source)))
+            rows = np.logical_and(*(batch.present[view] for view in self.views))
+            first, second = (batch.inputs[view].reshape(len(rows), -1)[rows] for view in self.views)
+            return first, second
+
+        cca = LinearCCA(self.k, ridge=self.ridge)
+        return _held_out(cca, both("train"), both(split), "linear_cca_")
+
+
+def _held_out(
+    cca: LinearCCA,
+    train: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray],
+    prefix: str,
+) -> dict[str, Value]:
+    correlations = cca.fit(*train).correlations(*held_out)
+    return {
+        f"{prefix}total_correlation": float(correlations.sum()),
+        f"{prefix}correlations": correlations,
+    }
+
+
+def check_views(views: tuple[str, str], experiment: Experiment) -> None:
+    """Refuses views that the experiment's data set does not have."""
+    for view in views:
+        if view not in experiment.data.modalities:
+            raise unknown_name("view", view, experiment.data.modalities)

@@ -1,0 +1,39 @@
+"""What a fusion is: a frozen config that builds a module from a mapping of `Features` to one."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.encoders import FeatureShape
+from mmjax.structs import Features
+
+
+class FusionModule(Protocol):
+    """What `Fusion.build` returns (an `nnx.Module`)."""
+
+    features: FeatureShape
+
+    def __call__(
+        self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
+    ) -> Features:
+        """Fuses the modalities. One that is absent from an example has no valid token there."""
+        ...
+
+
+class Fusion(abc.ABC):
+    """Base of the fusion configs."""
+
+    @abc.abstractmethod
+    def build(
+        self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> Any:
+        """Makes the `FusionModule`.
+
+        Args:
+            features: modality -> tokens and width that its encoder gives.
+            dtype: of the computation; parameters are float32.
+            rngs: initialises the parameters.
+        """

@@ -1,0 +1,59 @@
+"""Fusion by the mean over modalities."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.encoders import FeatureShape
+from mmjax.fusion.fusion import Fusion
+from mmjax.structs import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean(Fusion):
+    """Each modality's pooled features through a linear layer, then the mean over those present.
+
+    Attributes:
+        width: D that every modality is projected to.
+    """
+
+    width: int = 64
+
+    def build(
+        self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> "MeanFusion":
+        """See `Fusion.build`."""
+        return MeanFusion(self, features, dtype=dtype, rngs=rngs)
+
+
+class MeanFusion(nnx.Module):
+    """The module that `Mean` builds."""
+
+    def __init__(
+        self,
+        config: Mean,
+        features: Mapping[str, FeatureShape],
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.project = nnx.Dict(
+            {
+                name: nnx.Linear(shape.width, config.width, dtype=dtype, rngs=rngs)
+                for name, shape in features.items()
+            }
+        )
+        self.features = FeatureShape(1, config.width)
+
+    def __call__(
+        self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
+    ) -> Features:
+        """Modality -> [B, T, D_m] to one token of `width`."""
+        tokens = [self.project[name](feature.pooled) for name, feature in features.items()]
+        stacked = Features(  # the modalities as tokens: absent ones do not enter the mean
+            tokens=jnp.stack(tokens, axis=1),
+            mask=jnp.stack([feature.present for feature in features.values()], axis=1),
+        )
+        return Features.of_vector(stacked.pooled, stacked.present)

@@ -1,0 +1,84 @@
+"""Fusion by one Transformer over the tokens of all modalities."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.encoders import FeatureShape
+from mmjax.fusion.fusion import Fusion
+from mmjax.layers import Transformer
+from mmjax.structs import Features
+
+
+@dataclasses.dataclass(frozen=True)
+class MultimodalTransformer(Fusion):
+    """Single-stream Transformer: every token of every modality attends to every other.
+
+    Each token is projected to `width` and gets a learned embedding of its modality and of its
+    position in it. Tokens that are masked, and so all those of an absent modality, are attended to
+    by none. After VisualBERT (Li et al. 2019) and ViLT (Kim et al. 2021, section 3); without a
+    class token: the fused vector is the mean of the valid tokens.
+
+    Attributes:
+        width: D of the tokens.
+        layers: number of Transformer blocks.
+        heads: attention heads; divides `width`.
+        dropout: rate on the residual branches, in [0, 1).
+    """
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.0
+
+    def build(
+        self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> "MultimodalTransformerFusion":
+        """See `Fusion.build`."""
+        return MultimodalTransformerFusion(self, features, dtype=dtype, rngs=rngs)
+
+
+class MultimodalTransformerFusion(nnx.Module):
+    """The module that `MultimodalTransformer` builds."""
+
+    def __init__(
+        self,
+        config: MultimodalTransformer,
+        features: Mapping[str, FeatureShape],
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        width = config.width
+        self.project = nnx.Dict(
+            {
+                name: nnx.Linear(shape.width, width, dtype=dtype, rngs=rngs)
+                for name, shape in features.items()
+            }
+        )
+        self.positions = nnx.Dict(
+            {
+                name: nnx.Embed(shape.tokens, width, dtype=dtype, rngs=rngs)
+                for name, shape in features.items()
+            }
+        )
+        self.modality = nnx.Embed(len(features), width, dtype=dtype, rngs=rngs)
+        self.transformer = Transformer(
+            width, config.layers, config.heads, config.dropout, dtype=dtype, rngs=rngs
+        )
+        self.features = FeatureShape(sum(shape.tokens for shape in features.values()), width)
+
+    def __call__(
+        self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
+    ) -> Features:
+        """Modality -> [B, T_m, D_m] to [B, sum T_m, `width`]."""
+        streams = []
+        for index, (name, feature) in enumerate(features.items()):
+            tokens = self.project[name](feature.tokens)
+            position = self.positions[name](jnp.arange(tokens.shape[1]))
+            streams.append(tokens + position + self.modality(jnp.asarray(index)))
+        tokens = jnp.concatenate(streams, axis=1)
+        mask = jnp.concatenate([feature.mask for feature in features.values()], axis=1)
+        return Features(tokens=self.transformer(tokens, mask, train=train, rngs=rngs), mask=mask)

@@ -1,0 +1,75 @@
+"""A stack of pre-norm Transformer encoder blocks."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from mmjax.layers.attention import Attention
+
+
+class TransformerBlock(nnx.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)), dropout on both branches."""
+
+    def __init__(
+        self, width: int, heads: int, dropout: float, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        self.norm1 = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.attention = Attention(width, heads, dtype=dtype, rngs=rngs)
+        self.norm2 = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.up = nnx.Linear(width, 4 * width, dtype=dtype, rngs=rngs)
+        self.down = nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout)
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, *, train: bool, rngs: nnx.Rngs | None
+    ) -> jax.Array:
+        """[B, T, D] and [B, T] to [B, T, D]."""
+
+        def drop(y: jax.Array) -> jax.Array:
+            return self.dropout(y, deterministic=not train, rngs=rngs)
+
+        normed = self.norm1(x)
+        x = x + drop(self.attention(normed, normed, mask))
+        return x + drop(self.down(nnx.gelu(self.up(self.norm2(x)))))
+
+
+class Transformer(nnx.Module):
+    """`layers` pre-norm encoder blocks and a last layer norm; the MLP is four times as wide.
+
+    Args:
+        width: D of the tokens.
+        layers: number of blocks.
+        heads: attention heads; divides `width`.
+        dropout: rate on both residual branches, in [0, 1).
+        dtype: of the computation.
+        rngs: initialises the parameters.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.blocks = nnx.List(
+            [TransformerBlock(width, heads, dropout, dtype=dtype, rngs=rngs) for _ in range(layers)]
+        )
+        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        tokens: Float[Array, "B T D"],
+        mask: Bool[Array, "B T"],
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "B T D"]:
+        """Mixes the tokens that `mask` allows; what masked tokens hold changes no other token."""
+        for block in self.blocks:
+            tokens = block(tokens, mask, train=train, rngs=rngs)
+        return self.norm(tokens)

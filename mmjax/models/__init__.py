@@ -1,0 +1,8 @@
+"""How encoders, fusion and heads make one model."""
+
+from mmjax.models.dual_encoder import DualEncoder
+from mmjax.models.fusion_model import FusionModel
+from mmjax.models.heads import Classifier
+from mmjax.models.model import Model, ModelModule
+
+__all__ = ["Classifier", "DualEncoder", "FusionModel", "Model", "ModelModule"]

@@ -1,0 +1,73 @@
+"""A model that aligns: two encoders into one space."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.data.dataset import Modality
+from mmjax.encoders import Encoder
+from mmjax.errors import ConfigError
+from mmjax.models.model import Model, build_encoders, embeddings_of, encode
+from mmjax.structs import Batch, Outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class DualEncoder(Model):
+    """Two encoders whose pooled features are the embeddings that an alignment objective compares.
+
+    Attributes:
+        encoders: modality -> encoder, exactly two.
+        width: D of the common space that a linear layer projects each to; 0 for no such layer.
+    """
+
+    encoders: Mapping[str, Encoder]
+    width: int = 0
+
+    def build(
+        self,
+        modalities: Mapping[str, Modality],
+        targets: Mapping[str, int],
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> "DualEncoderModule":
+        """See `Model.build`."""
+        return DualEncoderModule(self, modalities, dtype=dtype, rngs=rngs)
+
+
+class DualEncoderModule(nnx.Module):
+    """The module that `DualEncoder` builds."""
+
+    def __init__(
+        self,
+        config: DualEncoder,
+        modalities: Mapping[str, Modality],
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        if len(config.encoders) != 2:
+            raise ConfigError(
+                f"DualEncoder aligns two modalities and was given {len(config.encoders)} encoders "
+                f"({', '.join(config.encoders)}): name two, or use FusionModel."
+            )
+        self.encoders = build_encoders(config.encoders, modalities, dtype=dtype, rngs=rngs)
+        projections = {}
+        if config.width:
+            projections = {
+                name: nnx.Linear(encoder.features.width, config.width, dtype=dtype, rngs=rngs)
+                for name, encoder in self.encoders.items()
+            }
+        self.project = nnx.Dict(projections)
+
+    def __call__(
+        self, batch: Batch, *, train: bool = False, rngs: nnx.Rngs | None = None
+    ) -> Outputs:
+        """Embeds both modalities."""
+        features = encode(self.encoders, batch, train=train, rngs=rngs)
+        embeddings, present = embeddings_of(features)
+        for name, project in self.project.items():
+            embeddings[name] = project(embeddings[name])
+        return Outputs(embeddings=embeddings, present=present)

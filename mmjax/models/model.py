@@ -1,0 +1,91 @@
+"""What a model is, and how it encodes the modalities of a batch."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.data.dataset import Modality
+from mmjax.encoders import Encoder
+from mmjax.errors import ConfigError, unknown_name
+from mmjax.structs import Batch, Features, Outputs
+
+
+class ModelModule(Protocol):
+    """What `Model.build` returns (an `nnx.Module`)."""
+
+    def __call__(self, batch: Batch, *, train: bool, rngs: nnx.Rngs | None) -> Outputs:
+        """Runs the model on a batch; `rngs` holds a `dropout` stream while training."""
+        ...
+
+
+class Model(abc.ABC):
+    """Base of the model configs."""
+
+    @abc.abstractmethod
+    def build(
+        self,
+        modalities: Mapping[str, Modality],
+        targets: Mapping[str, int],
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> Any:
+        """Makes the `ModelModule` for a data set.
+
+        Args:
+            modalities: of the data set.
+            targets: of the data set, with their numbers of classes.
+            dtype: of the computation; parameters are float32.
+            rngs: initialises the parameters.
+
+        Raises:
+            ConfigError: where model and data set do not fit.
+        """
+
+
+def build_encoders(
+    encoders: Mapping[str, Encoder],
+    modalities: Mapping[str, Modality],
+    *,
+    dtype: jnp.dtype,
+    rngs: nnx.Rngs,
+) -> nnx.Dict:
+    """Builds an encoder for each modality named; see `Model.build`."""
+    if not encoders:
+        raise ConfigError("The model has no encoder: give it one for at least one modality.")
+    for name in encoders:
+        if name not in modalities:
+            raise unknown_name("modality", name, modalities)
+    return nnx.Dict(
+        {
+            name: encoder.build(modalities[name], dtype=dtype, rngs=rngs)
+            for name, encoder in encoders.items()
+        }
+    )
+
+
+def encode(
+    encoders: nnx.Dict, batch: Batch, *, train: bool, rngs: nnx.Rngs | None
+) -> dict[str, Features]:
+    """Encodes every modality that has an encoder.
+
+    What an absent modality's input holds, NaN included, reaches nothing: it is replaced by zeros
+    before the encoder, and its tokens are masked after.
+    """
+    features = {}
+    for name, encoder in encoders.items():
+        x, present = batch.inputs[name], batch.present[name]
+        x = jnp.where(present.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
+        encoded = encoder(x, batch.masks.get(name), train=train, rngs=rngs)
+        features[name] = encoded.replace(mask=encoded.mask & present[:, None])
+    return features
+
+
+def embeddings_of(features: Mapping[str, Features]) -> tuple[dict[str, jax.Array], dict]:
+    """The pooled embedding of each modality, and where it is present."""
+    pooled = {name: feature.pooled for name, feature in features.items()}
+    return pooled, {name: feature.present for name, feature in features.items()}

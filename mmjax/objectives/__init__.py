@@ -1,0 +1,33 @@
+"""Objectives: pure functions of arrays, and beside each the small config that experiments list.
+
+`dcca_loss`, `canonical_correlations`, `LinearCCA`, `info_nce`, `sigmoid_contrastive`,
+`joint_embedding` and `cross_entropy` need nothing else of mmjax.
+"""
+
+from mmjax.objectives.cca import DCCA, canonical_correlations, dcca_loss
+from mmjax.objectives.contrastive import (
+    InfoNCE,
+    SigmoidContrastive,
+    info_nce,
+    sigmoid_contrastive,
+)
+from mmjax.objectives.cross_entropy import CrossEntropy, cross_entropy
+from mmjax.objectives.joint_embedding import JointEmbedding, joint_embedding
+from mmjax.objectives.linear_cca import LinearCCA
+from mmjax.objectives.objective import Objective
+
+__all__ = [
+    "DCCA",
+    "CrossEntropy",
+    "InfoNCE",
+    "JointEmbedding",
+    "LinearCCA",
+    "Objective",
+    "SigmoidContrastive",
+    "canonical_correlations",
+    "cross_entropy",
+    "dcca_loss",
+    "info_nce",
+    "joint_embedding",
+    "sigmoid_contrastive",
+]

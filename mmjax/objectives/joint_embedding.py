@@ -1,0 +1,161 @@
+"""Joint embedding: pairs of the same meaning close together, and, with a margin, the others apart.
+
+Without a margin the loss is smallest, namely zero, when every embedding is zero: trained encoders
+collapse to that, the sooner the larger the regularization. Use a margin, or another objective
+beside this one (a classifier, a reconstruction), wherever the encoders are trained.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from mmjax.errors import ConfigError
+from mmjax.objectives.objective import check_pair, check_two_views, label_of, paired_views
+from mmjax.structs import Batch, Outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointEmbedding:
+    """Squared distance between the embeddings of the same meaning, regularised.
+
+    Attributes:
+        weight: factor of this term in the training loss.
+        views: names of the two embeddings, of equal width.
+        target: examples with the same label of this name mean the same; if not given, only the two
+            views of one example do.
+        regularization: factor of the mean squared norms of the embeddings.
+        margin: distance to which pairs of different meaning are pushed apart; if not given they are
+            not, and embeddings with no other objective collapse to zero.
+    """
+
+    weight: float = 1.0
+    views: tuple[str, str]
+    target: str | None = None
+    regularization: float = 1e-3
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        check_two_views(self.views)
+        _check_numbers(self.regularization, self.margin)
+
+    @property
+    def name(self) -> str:
+        """The key of this term among the metrics."""
+        return "joint_embedding"
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+        """The joint embedding loss of one batch."""
+        f, g, weight = paired_views(outputs, batch, self.views)
+        if self.target is None:
+            same = jnp.eye(len(f), dtype=bool)
+        else:
+            label = label_of(batch, self.target)
+            same = label[:, None] == label[None, :]
+        return joint_embedding(
+            f,
+            g,
+            same.astype(jnp.float32),
+            regularization=self.regularization,
+            margin=self.margin,
+            weight=weight,
+        )
+
+
+def joint_embedding(
+    f: ArrayLike,
+    g: ArrayLike,
+    s: ArrayLike,
+    *,
+    regularization: float | int,
+    margin: float | int | None = None,
+    weight: ArrayLike | None = None,
+) -> Float[Array, ""]:
+    """Mean squared distance of similar pairs, plus the regularised norms, plus an optional margin.
+
+        loss = sum_ij s_ij ||f_i - g_j||^2 / sum_ij s_ij
+             + regularization (sum_i ||f_i||^2 + sum_j ||g_j||^2) / B
+             + sum_{s_ij = 0} max(0, margin - ||f_i - g_j||)^2 / #{s_ij = 0}      (with a margin)
+
+    Every sum is a mean, so that the loss and the meaning of `regularization` do not change with the
+    size of the batch. The plain sum, sum_ij s_ij ||f_i - g_j||^2 + r (sum_i ||f_i||^2 + sum_j
+    ||g_j||^2), is sum_ij s_ij times this loss with regularization = r B / sum_ij s_ij. With s the
+    identity that is B times this loss with the same regularization.
+
+    Without a margin, zero embeddings have loss zero: nothing but other objectives stops a collapse.
+
+    Args:
+        f: first view [B, D].
+        g: second view [B, D].
+        s: [B, B], not negative: how much f_i and g_j mean the same.
+        regularization: factor of the mean squared norms.
+        margin: distance beyond which a pair with s_ij = 0 costs nothing; None for no such term.
+        weight: [B], not negative: pair (i, j) weighs w_i w_j in the means over pairs, row i weighs
+            w_i in the mean norms. All 1 if None.
+
+    Returns:
+        The loss, in float32 (float64 for float64 views). At distance zero, where the margin term
+        has no direction to push in, its gradient is zero.
+
+    Raises:
+        ConfigError: (a ValueError) shapes that do not fit, a negative regularization, or a margin
+            that is not positive.
+
+    Reference:
+        Hadsell, Chopra, LeCun, Dimensionality Reduction by Learning an Invariant Mapping, CVPR
+        2006, eq. 4 (the margin).
+    """
+    f, g, s = jnp.asarray(f), jnp.asarray(g), jnp.asarray(s)
+    check_pair(f, g)
+    if s.shape != (len(f), len(f)):
+        raise ConfigError(
+            f"the similarity has the shape {s.shape}, but {len(f)} examples need "
+            f"({len(f)}, {len(f)}): give one number for every pair"
+        )
+    _check_numbers(regularization, margin)
+    dtype = jnp.promote_types(jnp.promote_types(f.dtype, g.dtype), jnp.float32)
+    rows = jnp.ones(len(f), dtype) if weight is None else jnp.asarray(weight, dtype)
+    there = rows > 0
+    f = jnp.where(there[:, None], f.astype(dtype), 0)
+    g = jnp.where(there[:, None], g.astype(dtype), 0)
+    pair = rows[:, None] * rows[None, :]
+    s = jnp.where(pair > 0, s.astype(dtype), 0)
+
+    square = _squared_distances(f, g, rows)
+    loss = _mean(square, pair * s)
+    norms = jnp.sum(jnp.square(f), axis=1) + jnp.sum(jnp.square(g), axis=1)
+    loss = loss + regularization * _mean(norms, rows)
+    if margin is not None:
+        apart = square > 0
+        distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+        short = jax.nn.relu(margin - distance)
+        loss = loss + _mean(jnp.square(short), jnp.where(s == 0, pair, 0))
+    return loss
+
+
+def _squared_distances(f: jax.Array, g: jax.Array, rows: jax.Array) -> Float[Array, "B B"]:
+    """||f_i||^2 + ||g_j||^2 - 2 f_i.g_j, about a common centre so that less of it cancels."""
+    share = (rows / jnp.maximum(2 * jnp.sum(rows), jnp.finfo(rows.dtype).tiny))[:, None]
+    centre = lax.stop_gradient(jnp.sum(share * (f + g), axis=0, keepdims=True))
+    f, g = f - centre, g - centre
+    square = (
+        jnp.sum(jnp.square(f), axis=1)[:, None]
+        + jnp.sum(jnp.square(g), axis=1)[None, :]
+        - 2 * jnp.einsum("id,jd->ij", f, g, precision=lax.Precision.HIGHEST)
+    )
+    return jax.nn.relu(square)
+
+
+def _mean(values: jax.Array, weight: jax.Array) -> Float[Array, ""]:
+    total = jnp.sum(weight)
+    return jnp.sum(weight * values) / jnp.where(total > 0, total, 1)
+
+
+def _check_numbers(regularization: float | int, margin: float | int | None) -> None:
+    if isinstance(regularization, int | float) and not regularization >= 0:
+        raise ConfigError(f"regularization={regularization} must not be negative")
+    if isinstance(margin, int | float) and not margin > 0:
+        raise ConfigError(f"margin={margin} must be positive; leave it out for no margin")

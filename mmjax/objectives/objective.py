@@ -1,0 +1,110 @@
+"""What an experiment may list under `objectives`, and how an objective finds its rows and views."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from mmjax.errors import ConfigError
+from mmjax.structs import Batch, Outputs
+
+
+class Objective(Protocol):
+    """One term of the training loss: `weight` times what the call returns."""
+
+    @property
+    def weight(self) -> float:
+        """The factor of this term in the training loss."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The key of this term among the metrics."""
+        ...
+
+    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+        """The scalar loss of one batch, not yet multiplied by `weight`."""
+        ...
+
+
+def paired_views(
+    outputs: Outputs, batch: Batch, views: tuple[str, str]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Looks up the embeddings of two views and the rows of the batch that hold both.
+
+    Args:
+        outputs: what the model returned.
+        batch: the batch that it was given.
+        views: the names of the two embeddings.
+
+    Returns:
+        The embeddings [B, D1] and [B, D2], and the weight [B] of every row in float32: that of the
+        batch where both views are present, else 0.
+
+    Raises:
+        ConfigError: the model returns no embedding of that name.
+    """
+    for view in views:
+        if view not in outputs.embeddings:
+            raise ConfigError(no_such_name("embedding", view, outputs.embeddings))
+    first, second = views
+    both = jnp.asarray(outputs.present[first]) & jnp.asarray(outputs.present[second])
+    weight = jnp.where(both, jnp.asarray(batch.weight, jnp.float32), 0)
+    return (
+        jnp.asarray(outputs.embeddings[first]),
+        jnp.asarray(outputs.embeddings[second]),
+        weight,
+    )
+
+
+def label_of(batch: Batch, target: str) -> jax.Array:
+    """Looks up a target with one integer label an example, [B].
+
+    Raises:
+        ConfigError: the batch has no such target, or it is not one integer an example.
+    """
+    if target not in batch.targets:
+        raise ConfigError(no_such_name("target", target, batch.targets))
+    label = jnp.asarray(batch.targets[target])
+    if label.ndim != 1 or not jnp.issubdtype(label.dtype, jnp.integer):
+        raise ConfigError(
+            f"target '{target}' has shape {label.shape} and type {label.dtype.name}, but this "
+            "objective needs one integer label an example: name another target"
+        )
+    return label
+
+
+def check_pair(first: jax.Array, second: jax.Array) -> None:
+    """Refuses two views that are not [B, D] and [B, D].
+
+    Raises:
+        ConfigError: a view is not a matrix, or the two shapes differ.
+    """
+    if first.ndim != 2 or second.ndim != 2:
+        raise ConfigError(
+            f"both views must have the shape [batch, width], but they have {first.shape} and "
+            f"{second.shape}: flatten or pool them first"
+        )
+    if first.shape != second.shape:
+        raise ConfigError(
+            f"the views have the shapes {first.shape} and {second.shape}, which must be equal: "
+            "project both to one width and give both the same examples"
+        )
+
+
+def check_two_views(views: tuple[str, str]) -> None:
+    """Refuses a pair that names the same view twice."""
+    first, second = views
+    if first == second:
+        raise ConfigError(f"views=('{first}', '{second}') names one view twice: name two views")
+
+
+def no_such_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is not there, with the nearest one that is."""
+    there = sorted(known)
+    close = difflib.get_close_matches(name, there, n=1)
+    listed = ", ".join(f"'{each}'" for each in there) or "none"
+    hint = f": did you mean '{close[0]}'?" if close else f": name one of the {kind}s that there are"
+    return f"there is no {kind} '{name}' (there are: {listed}){hint}"

@@ -1,0 +1,162 @@
+"""Ablations: the rows of an experiment file times seeds, each cell in its own run directory.
+
+An experiment file may define, beside its `experiment`, `rows`: row name -> dotted path -> value,
+each row the experiment with these parts replaced. Without it there is one row, the experiment
+itself.
+"""
+
+import dataclasses
+import datetime
+import math
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mmjax.errors import ConfigError, unknown_name
+from mmjax.training.config import to_json
+from mmjax.training.experiment import Experiment, check
+from mmjax.training.loop import train
+from mmjax.training.overrides import override, replace_at
+from mmjax.training.run_directory import RunDirectory
+
+RESULTS = "results.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a study: its name, what it changes, and the experiment that it then is."""
+
+    name: str
+    changes: Mapping[str, Any]
+    experiment: Experiment
+
+
+def rows_of(module: ModuleType, words: Sequence[str], only: Sequence[str], prog: str) -> list[Row]:
+    """The rows of an experiment file.
+
+    Args:
+        module: the experiment file, run.
+        words: `--dotted.override value` words, applied to the experiment before the rows.
+        only: names of the rows to take; none takes all.
+        prog: how `--help` calls the command.
+
+    Raises:
+        ConfigError: for a row, or a path in one, that is not there.
+    """
+    experiment = override(module.experiment, words, prog)
+    table: Mapping[str, Mapping[str, Any]] = getattr(module, "rows", {experiment.name: {}})
+    for name in only:
+        if name not in table:
+            raise unknown_name("row", name, table)
+    rows = []
+    for name in only or table:
+        changed = experiment
+        for path, value in table[name].items():
+            changed = replace_at(changed, path, value)
+        check(changed)
+        rows.append(Row(name, table[name], changed))
+    return rows
+
+
+def ablate(
+    name: str,
+    title: str,
+    rows: Sequence[Row],
+    seeds: int,
+    study_dir: Path,
+    folder: Path | None,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Runs every row with every seed that is not finished yet, and gathers the table.
+
+    Args:
+        name: of the study.
+        title: one line about it.
+        rows: what to run.
+        seeds: each row is run with `training.seed` from its own value on, so many times.
+        study_dir: cell (row, seed) is the run directory `row/seed<seed>` in it.
+        folder: the folder of raw data, or None.
+        command: the command line, for the record.
+
+    Returns:
+        What `results.json` in `study_dir` then holds.
+    """
+    if seeds < 1:
+        raise ConfigError(f"--seeds is {seeds}: it must be 1 or more.")
+    gathered = []
+    for row in rows:
+        results, runs = {}, []
+        for seed in range(row.experiment.training.seed, row.experiment.training.seed + seeds):
+            run = f"{row.name}/seed{seed}"
+            runs.append(run)
+            experiment = replace_at(row.experiment, "training.seed", seed)
+            results[run] = train(experiment, study_dir / run, folder, command)
+        gathered.append(
+            {
+                "name": row.name,
+                "overrides": {path: to_json(value) for path, value in row.changes.items()},
+                "cells": _cells([result["metrics"] for result in results.values()]),
+                "runs": runs,
+            }
+        )
+    columns = list(dict.fromkeys(column for row in gathered for column in row["cells"]))
+    study = {
+        "name": name,
+        "title": title,
+        "command": " ".join(command),
+        "columns": columns,
+        "rows": gathered,
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "date": datetime.date.today().isoformat(),
+    }
+    RunDirectory(study_dir).write(RESULTS, study)
+    return study
+
+
+def _cells(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, Any]]:
+    cells = {}
+    for column in dict.fromkeys(name for values in metrics for name in values):
+        values = [each.get(column) for each in metrics]
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        cells[column] = {
+            "mean": statistics.fmean(known) if known else None,
+            "std": statistics.stdev(known) if len(known) > 1 else None,
+            "n": len(known),
+            "values": values,
+        }
+    return cells
+
+
+def show(study: Mapping[str, Any], columns: Sequence[str]) -> None:
+    """Prints the table: mean ± standard deviation over the seeds.
+
+    Args:
+        study: what `ablate` returns.
+        columns: the metrics to print; none prints those of `test`.
+    """
+    chosen = list(columns) or [name for name in study["columns"] if name.startswith("test/")]
+    for name in chosen:
+        if name not in study["columns"]:
+            raise unknown_name("metric", name, study["columns"])
+    table = Table(title=study["title"], title_justify="left")
+    table.add_column("")
+    for name in chosen:
+        table.add_column(name, justify="right")
+    table.add_column("seeds", justify="right")
+    for row in study["rows"]:
+        cells = [row["cells"].get(name) for name in chosen]
+        table.add_row(row["name"], *map(_cell, cells), str(len(row["runs"])))
+    Console(width=None if Console().is_terminal else 120).print(table)
+
+
+def _cell(cell: Mapping[str, Any] | None) -> str:
+    if cell is None or cell["mean"] is None:
+        return "-"
+    spread = "" if cell["std"] is None else f" ± {cell['std']:.2g}"
+    return f"{cell['mean']:.4g}{spread}"

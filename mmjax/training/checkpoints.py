@@ -1,0 +1,172 @@
+"""Checkpoints: written whole or not at all, and known to be whole when read.
+
+A checkpoint is a folder named after its step. It holds what Orbax writes, and a manifest with the
+SHA-256 of every file. It is written beside its place and renamed into it, so that a run killed or a
+disk filled while saving leaves the earlier ones as they were.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from mmjax.errors import RunError
+from mmjax.training.step import TrainState
+
+MANIFEST = "manifest.json"
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: where they are; made when the first one is saved.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """What was noted beside the arrays when the checkpoint was saved."""
+        return self._manifest(step)["facts"]
+
+    def best(self, mode: str) -> int | None:
+        """The step with the largest (`max`) or smallest (`min`) `monitor`; the first of equals."""
+        noted = {step: self.facts(step).get("monitor") for step in self.steps()}
+        known = {step: value for step, value in noted.items() if value is not None}
+        if not known:
+            return None
+        return (max if mode == "max" else min)(known, key=lambda step: known[step])
+
+    def save(self, state: TrainState, data: Any, facts: dict[str, Any]) -> None:
+        """Saves a state, the data iterator's position and JSON facts under the state's step.
+
+        Raises:
+            RunError: where it cannot be written; the earlier checkpoints stay.
+        """
+        step = int(state.step)
+        target = self.folder / str(step)
+        if target.exists():
+            return
+        draft = self.folder / f"saving-{step}"
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            ocp.save_checkpointables(
+                draft.absolute(), {"state": _flat(state), "data": data}, overwrite=True
+            )
+            files = {path: _sha256(draft / path) for path in _files(draft)}
+            with open(draft / MANIFEST, "w", encoding="utf-8") as file:
+                json.dump({"step": step, "facts": facts, "files": files}, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, target)
+        except (
+            Exception
+        ) as error:  # Orbax and TensorStore raise many kinds; the state is still whole
+            shutil.rmtree(draft, ignore_errors=True)
+            good = self.steps()
+            last = (
+                f"the last good one is {self.folder / str(good[-1])}" if good else "there is none"
+            )
+            raise RunError(
+                f"The checkpoint of step {step} cannot be written to {self.folder} "
+                f"({_reason(error)}), {last}: make room there and run the same command again."
+            ) from error
+
+    def keep(self, steps: Iterable[int]) -> None:
+        """Deletes all checkpoints but these."""
+        for step in set(self.steps()) - set(steps):
+            # The manifest goes first: what is half deleted is then no checkpoint any more.
+            doomed = self.folder / f"saving-{step}"
+            os.replace(self.folder / str(step), doomed)
+            shutil.rmtree(doomed)
+
+    def restore(self, step: int, like: TrainState, data: Any = None) -> TrainState:
+        """Reads a checkpoint.
+
+        Args:
+            step: one of `steps()`.
+            like: a state of the same experiment, whose layout on the devices is taken.
+            data: a data iterator that is set to the saved position, or None to leave it out.
+
+        Raises:
+            RunError: for a checkpoint that is damaged or of another model.
+        """
+        folder = self.folder / str(step)
+        self._verify(step)
+        flat = _flat(like)
+        shapes = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+            for name, leaf in flat.items()
+        }
+        wanted = {"state": shapes} | ({} if data is None else {"data": data})
+        try:
+            loaded = ocp.load_checkpointables(folder.absolute(), wanted)
+        except Exception as error:  # Orbax and TensorStore raise many kinds; the files are whole
+            raise RunError(
+                f"The checkpoint {folder} does not fit this experiment's model ({_reason(error)}): "
+                "use the experiment and the version of mmjax that made it."
+            ) from error
+        leaves = [loaded["state"][name] for name in flat]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+    def _manifest(self, step: int) -> dict[str, Any]:
+        path = self.folder / str(step) / MANIFEST
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._damaged(step, f"{MANIFEST} cannot be read") from error
+
+    def _verify(self, step: int) -> None:
+        folder = self.folder / str(step)
+        for path, digest in self._manifest(step)["files"].items():
+            if not (folder / path).is_file():
+                raise self._damaged(step, f"its file {path} is missing")
+            if _sha256(folder / path) != digest:
+                raise self._damaged(step, f"its file {path} is not what was written")
+
+    def _damaged(self, step: int, what: str) -> RunError:
+        others = [other for other in self.steps() if other != step]
+        then = f"to go on from step {others[-1]}" if others else "to start anew"
+        return RunError(
+            f"The checkpoint {self.folder / str(step)} is damaged ({what}): delete that folder and "
+            f"run the same command again {then}."
+        )
+
+
+def _flat(state: TrainState) -> dict[str, jax.Array]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "No space left" in text or getattr(error, "errno", None) == 28:
+        return "no space left on the device"
+    return " ".join(f"{type(error).__name__}: {text}".split())[:200]

@@ -1,0 +1,155 @@
+"""What an experiment is: a tree of frozen values that says all there is to know about a run."""
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import jax
+import numpy as np
+
+from mmjax.data import Dataset, Transform
+from mmjax.errors import ConfigError
+from mmjax.models import Model
+from mmjax.objectives import Objective
+from mmjax.training.optimizer import AdamW, Optimizer
+from mmjax.training.sharding import Mesh
+
+if TYPE_CHECKING:
+    from mmjax.training.predictions import Predictor
+
+Value = float | np.ndarray
+
+
+class Evaluator(abc.ABC):
+    """Base of the evaluations: from what a model says of a split to named figures."""
+
+    at_end_only: ClassVar[bool] = False  # left out of the evaluations between training steps
+
+    @abc.abstractmethod
+    def check(self, experiment: "Experiment") -> None:
+        """Refuses an experiment that this evaluation does not fit, before the first step.
+
+        Raises:
+            ConfigError: naming the option and the mend.
+        """
+
+    @abc.abstractmethod
+    def __call__(self, predictor: "Predictor", split: str) -> dict[str, Value]:
+        """Evaluates on a split: name -> number (a metric) or array (a table of the report)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How long, on what and how often.
+
+    Attributes:
+        steps: steps of the run.
+        batch_size: examples a step, over all devices.
+        seed: of parameters, dropout and the order of the data.
+        precision: of the model's computation; parameters, objectives and optimizer are float32.
+        log_every: steps from one line of training metrics to the next.
+        eval_every: steps from one evaluation on `valid` to the next; 0 evaluates at the end only.
+        save_every: steps from one checkpoint to the next; 0 saves at evaluations and at the end.
+        eval_batch_size: examples a batch of an evaluation; 0 takes `batch_size`.
+        monitor: metric of `valid` whose best checkpoint is kept and evaluated at the end, such as
+            `accuracy`; empty evaluates the last one.
+        monitor_mode: whether the best is the largest or the smallest.
+        mesh: how many devices share the batch, the parameters and the layers.
+        data_threads: threads that read and batch.
+        data_workers: processes that do so instead; 0 for none.
+        tensorboard: whether to write TensorBoard events too (the extra `tensorboard`).
+    """
+
+    steps: int
+    batch_size: int = 128
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    log_every: int = 50
+    eval_every: int = 0
+    save_every: int = 0
+    eval_batch_size: int = 0
+    monitor: str = ""
+    monitor_mode: Literal["max", "min"] = "max"
+    mesh: Mesh = Mesh()
+    data_threads: int = 2
+    data_workers: int = 0
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "batch_size", "log_every", "data_threads"):
+            if getattr(self, field) < 1:
+                raise ConfigError(
+                    f"training.{field} is {getattr(self, field)}: it must be 1 or more."
+                )
+        for field in ("eval_every", "save_every", "eval_batch_size", "data_workers", "seed"):
+            if getattr(self, field) < 0:
+                raise ConfigError(
+                    f"training.{field} is {getattr(self, field)}: it must be 0 or more."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One run, as values.
+
+    Attributes:
+        name: letters, digits, `-`, `_` and `.`; names the run directory.
+        data: the data set.
+        model: the model.
+        objectives: what is minimised: the sum of their weights times their values.
+        optimizer: how.
+        training: how long, on what and how often.
+        evaluation: what is measured.
+        transforms: what is done to training batches, in order.
+    """
+
+    name: str
+    data: Dataset
+    model: Model
+    objectives: tuple[Objective, ...]
+    training: Training
+    optimizer: Optimizer = AdamW()
+    evaluation: tuple[Evaluator, ...] = ()
+    transforms: tuple[Transform, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name or not all(c.isalnum() or c in "-_." for c in self.name):
+            raise ConfigError(
+                f"The experiment's name {self.name!r} cannot name a folder: use letters, digits, "
+                "'-', '_' and '.'."
+            )
+        if not self.objectives:
+            raise ConfigError(
+                "The experiment has no objective: list at least one in `objectives`, such as "
+                "CrossEntropy()."
+            )
+        names = [objective.name for objective in self.objectives]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"Two objectives have the same name ({', '.join(names)}): list each once."
+            )
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses what cannot work, before any data is read.
+
+    Raises:
+        ConfigError: naming the option and the mend.
+    """
+    training = experiment.training
+    devices = jax.device_count()
+    mesh = training.mesh.build()
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    for field in ("batch_size", "eval_batch_size"):
+        if getattr(training, field) % ways:
+            raise ConfigError(
+                f"training.{field} is {getattr(training, field)}, which {ways} of {devices} "
+                f"devices cannot share evenly: make it a multiple of {ways}."
+            )
+    if training.monitor and "valid" not in experiment.data.splits:
+        raise ConfigError(
+            f"The data set {experiment.data.name!r} has no 'valid' split for training.monitor to "
+            "choose on: leave training.monitor empty."
+        )
+    for evaluator in experiment.evaluation:
+        evaluator.check(experiment)

@@ -1,0 +1,302 @@
+"""The training loop: from an experiment and a run directory to a result, however often interrupted.
+
+The order within a step is fixed: take a batch, dispatch the step, read the metrics of the step
+before it (so that the device never waits for the host), log. Where an evaluation or a checkpoint is
+due, the step is waited for first; then evaluate, then save.
+"""
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmjax.data import train_batches
+from mmjax.data.catalogue import fingerprint
+from mmjax.errors import RunError
+from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.config import to_json
+from mmjax.training.experiment import Evaluator, Experiment
+from mmjax.training.predictions import Predictor
+from mmjax.training.progress import Clock, Reporter
+from mmjax.training.run_directory import RunDirectory, environment
+from mmjax.training.setup import Setup, prepare
+from mmjax.training.step import TrainState
+
+METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
+
+
+class Interrupted(RunError):
+    """SIGTERM or Ctrl-C came; the state was saved."""
+
+
+def train(
+    experiment: Experiment,
+    run_dir: Path,
+    folder: Path | None,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Trains, evaluates and leaves a run directory; goes on where an earlier start stopped.
+
+    Args:
+        experiment: what to run.
+        run_dir: where to leave it; may hold an unfinished run of the same config.
+        folder: the folder of raw data, or None.
+        command: the command line, for `environment.json`.
+
+    Returns:
+        What `result.json` holds: name, metrics, details, steps, seconds, seed.
+
+    Raises:
+        ConfigError: before the first step, for what does not fit together.
+        DataError: for data that is missing, damaged or not finite.
+        RunError: for a loss that is not finite, a damaged checkpoint, a full disk.
+        Interrupted: after saving, on SIGTERM or Ctrl-C.
+    """
+    directory = RunDirectory(run_dir)
+    config = to_json(experiment)
+    if (run_dir / "config.json").exists():  # a wrong directory is told before any data is read
+        directory.claim(config)
+    try:
+        if (run_dir / "result.json").exists():
+            return directory.read("result.json")
+        setup, state = prepare(experiment, folder)
+        directory.claim(config)
+        directory.write(
+            "environment.json", environment(command, fingerprint(experiment.data, folder))
+        )
+        with _stop_signal() as stopped:
+            run = _Run(setup, directory, state)
+            run.to_the_end(stopped)
+            return run.finish()
+    finally:
+        directory.release()
+
+
+@contextmanager
+def _stop_signal() -> Iterator[Callable[[], str]]:
+    """Turns SIGTERM and the first Ctrl-C into a flag; a second Ctrl-C interrupts at once."""
+    received: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: received[0] if received else ""
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclasses.dataclass
+class _Pending:
+    """A step that was dispatched and whose metrics were not read yet."""
+
+    step: int
+    metrics: dict[str, jax.Array]
+    ids: np.ndarray
+
+
+class _Run:
+    """The state of a run between two steps."""
+
+    def __init__(self, setup: Setup, directory: RunDirectory, state: TrainState) -> None:
+        self.setup = setup
+        self.training = training = setup.experiment.training
+        self.directory = directory
+        self.checkpoints = Checkpoints(directory.checkpoints)
+        self.batches = train_batches(
+            setup.source("train"),
+            batch_size=training.batch_size,
+            seed=training.seed,
+            transforms=setup.experiment.transforms,
+            threads=training.data_threads,
+            workers=training.data_workers,
+            name=setup.experiment.data.name,
+        )
+        self.state, self.seconds = state, 0.0
+        saved = self.checkpoints.steps()
+        if saved:
+            self.state = self.checkpoints.restore(saved[-1], state, self.batches)
+            self.seconds = self.checkpoints.facts(saved[-1])["seconds"]
+        self.step = saved[-1] if saved else 0
+        for name in (METRICS, TIMING):
+            directory.cut_after(name, self.step)
+        self.begun = time.perf_counter() - self.seconds
+        self.clock = Clock()
+        self.speed: dict[str, float] = {}
+        self.reporter = Reporter(setup.experiment.name, training.steps, self.step)
+        self.tensorboard = _tensorboard(directory.path, self.step) if training.tensorboard else None
+        if saved:
+            self.reporter.say(
+                f"Going on from the checkpoint of step {self.step} in {directory.path}"
+            )
+
+    def to_the_end(self, stopped: Callable[[], str]) -> None:
+        """Runs the steps that are left, evaluating, saving and logging on the way."""
+        training = self.training
+        train_step = self.setup.compile_step(self.state)
+        # Queued steps of several fake devices on few cores can deadlock: there, wait for each.
+        wait_for_each = jax.default_backend() == "cpu" and jax.device_count() > 1
+        pending: _Pending | None = None
+        try:
+            with jax.set_mesh(self.setup.mesh):
+                while self.step < training.steps and not stopped():
+                    begun = time.perf_counter()
+                    batch = next(self.batches)
+                    self.clock.waited(time.perf_counter() - begun)
+                    self.state, metrics = train_step(self.state, self.setup.put(batch))
+                    previous, pending = pending, _Pending(self.step, metrics, batch.ids)
+                    self.step += 1
+                    if wait_for_each:
+                        jax.block_until_ready(metrics)
+                    if previous:
+                        self._log(previous)
+                    elif not self.speed:
+                        jax.block_until_ready(metrics)  # the first step: leave out its compilation
+                        self.clock.pause()
+                    if self._is_due(training.eval_every) or self._is_due(training.save_every):
+                        self._log(pending)
+                        pending = None
+                        self._save(self._evaluate() if self._is_due(training.eval_every) else {})
+                        self.clock.pause()
+                if pending:
+                    self._log(pending)
+            if self.step not in self.checkpoints.steps():
+                ended = self.step == training.steps
+                self._save(self._evaluate() if ended and training.monitor else {})
+        finally:
+            self.reporter.close()
+        if self.step < training.steps:
+            raise Interrupted(
+                f"Stopped at step {self.step} of {training.steps} by {stopped()}; the state is "
+                f"saved in {self.directory.path}: run the same command to go on."
+            )
+
+    def _is_due(self, every: int) -> bool:
+        return bool(every) and self.step % every == 0
+
+    def _log(self, done: _Pending) -> None:
+        """Reads the metrics of a step: stops if they are not finite, logs them if it is time."""
+        values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+            raise self._not_finite(done, values)
+        count = done.step + 1
+        if count % self.training.log_every == 0 or count == self.training.steps:
+            line = {f"train/{name}": value for name, value in values.items()}
+            self._write(count, line)
+            self.speed = self.clock.read(self.training.batch_size) or self.speed
+            self.directory.append(TIMING, {"step": count, **self.speed})
+            self.reporter.step(count, values["loss"], self.speed.get("examples_per_second"))
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        self.directory.append(METRICS, {"step": step, **values})
+        if self.tensorboard:
+            for name, value in values.items():
+                self.tensorboard.add_scalar(name, value, step)
+
+    def _evaluate(self) -> dict[str, float]:
+        """Evaluates on `valid`, where there is one."""
+        if "valid" not in self.setup.experiment.data.splits:
+            return {}
+        experiment = self.setup.experiment
+        evaluators = [each for each in experiment.evaluation if not each.at_end_only]
+        metrics, _ = evaluate(evaluators, self.setup.predictor(self.state), ["valid"])
+        self._write(self.step, metrics)
+        self.reporter.metrics(self.step, metrics)
+        return metrics
+
+    def _save(self, metrics: dict[str, float]) -> None:
+        """Saves a checkpoint, and deletes all but the last two and the best."""
+        facts: dict[str, Any] = {"seconds": round(time.perf_counter() - self.begun, 3)}
+        if metrics and self.training.monitor:
+            name = f"valid/{self.training.monitor}"
+            if name not in metrics:
+                there = [key.removeprefix("valid/") for key in metrics]
+                raise RunError(
+                    f"training.monitor is {self.training.monitor!r}, which no evaluation on "
+                    f"'valid' gives: choose one of {', '.join(there)}."
+                )
+            if math.isfinite(metrics[name]):
+                facts["monitor"] = metrics[name]
+        self.directory.sync(METRICS)  # before the checkpoint that says that they were written
+        self.checkpoints.save(self.state, self.batches, facts)
+        best = self.checkpoints.best(self.training.monitor_mode)
+        self.checkpoints.keep([*self.checkpoints.steps()[-2:], *([] if best is None else [best])])
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluates the best (or last) checkpoint on all splits but `train`; writes the result."""
+        experiment = self.setup.experiment
+        best = self.checkpoints.best(self.training.monitor_mode)
+        if best is not None and best != self.step:
+            self.state = self.checkpoints.restore(best, self.state)
+        splits = [split for split in experiment.data.splits if split != "train"]
+        metrics, details = evaluate(experiment.evaluation, self.setup.predictor(self.state), splits)
+        result = {
+            "name": experiment.name,
+            "metrics": {name: _finite(value) for name, value in metrics.items()},
+            "details": details,
+            "steps": self.training.steps,
+            "evaluated_step": int(self.state.step),
+            "seconds": round(time.perf_counter() - self.begun, 3),
+            "seed": self.training.seed,
+        }
+        self.directory.write("result.json", result)
+        return result
+
+    def _not_finite(self, done: _Pending, values: dict[str, float]) -> RunError:
+        names = [name for name, value in values.items() if not math.isfinite(value)]
+        ids = [int(record) for record in done.ids]
+        self.directory.write("not_finite.json", {"step": done.step, "records": ids})
+        good = self.checkpoints.steps()
+        last = f"{self.checkpoints.folder / str(good[-1])}" if good else "none yet"
+        shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
+        return RunError(
+            f"The {' and the '.join(names)} of step {done.step} is not finite, on the records "
+            f"{shown} of the train split (all of them in "
+            f"{self.directory.path / 'not_finite.json'}); last good checkpoint: {last}: lower "
+            "optimizer.learning_rate, set optimizer.clip_norm, or look at these records."
+        )
+
+
+def evaluate(
+    evaluators: Sequence[Evaluator], predictor: Predictor, splits: Sequence[str]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Runs evaluations on splits.
+
+    Returns:
+        Numbers, and arrays as nested lists, both under `split/name`.
+    """
+    metrics, details = {}, {}
+    for split in splits:
+        for evaluator in evaluators:
+            for name, value in evaluator(predictor, split).items():
+                if isinstance(value, np.ndarray):
+                    details[f"{split}/{name}"] = value.tolist()
+                else:
+                    metrics[f"{split}/{name}"] = float(value)
+    return metrics, details
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _tensorboard(path: Path, step: int) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise RunError(
+            "training.tensorboard needs the package tensorboardX: pip install 'mmjax[tensorboard]'."
+        ) from error
+    return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)

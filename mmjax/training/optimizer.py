@@ -1,0 +1,136 @@
+"""Optimizers and learning-rate schedules, as configs that build optax transformations."""
+
+import abc
+import dataclasses
+
+import jax
+import optax
+
+from mmjax.errors import ConfigError
+
+
+class Schedule(abc.ABC):
+    """Base of the learning-rate schedules: what the peak rate is multiplied by, step by step."""
+
+    @abc.abstractmethod
+    def build(self, peak: float, steps: int) -> optax.Schedule:
+        """Makes the schedule of a run of `steps` steps with the highest rate `peak`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant(Schedule):
+    """A linear rise from 0 over the first steps, then the peak rate.
+
+    Attributes:
+        warmup_steps: steps of the rise.
+    """
+
+    warmup_steps: int = 0
+
+    def build(self, peak: float, steps: int) -> optax.Schedule:
+        """See `Schedule.build`."""
+        return optax.warmup_constant_schedule(
+            0.0 if self.warmup_steps else peak, peak, self.warmup_steps
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(Schedule):
+    """A linear rise from 0 over the first steps, then half a cosine down to the end of the run.
+
+    Attributes:
+        warmup_steps: steps of the rise; fewer than the run has.
+        final: last rate, as a share of the peak.
+    """
+
+    warmup_steps: int = 0
+    final: float = 0.0
+
+    def build(self, peak: float, steps: int) -> optax.Schedule:
+        """See `Schedule.build`."""
+        if self.warmup_steps >= steps:
+            raise ConfigError(
+                f"A warm-up of {self.warmup_steps} steps does not fit in a run of {steps}: set "
+                "optimizer.schedule.warmup_steps below training.steps."
+            )
+        return optax.warmup_cosine_decay_schedule(
+            0.0 if self.warmup_steps else peak,
+            peak,
+            self.warmup_steps,
+            steps,
+            end_value=self.final * peak,
+        )
+
+
+class Optimizer(abc.ABC):
+    """Base of the optimizers."""
+
+    learning_rate: float
+    schedule: Schedule
+
+    @abc.abstractmethod
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """Makes the optax transformation of a run of `steps` steps."""
+
+
+def _clip(norm: float) -> optax.GradientTransformation:
+    return optax.clip_by_global_norm(norm) if norm else optax.identity()
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+
+    Attributes:
+        learning_rate: highest rate.
+        schedule: of the rate.
+        weight_decay: per step, times the rate; on matrices and kernels, not on biases and norms.
+        b1: decay of the mean of gradients.
+        b2: decay of the mean of squared gradients.
+        epsilon: added to the root of the latter.
+        clip_norm: largest global norm of a gradient; 0 clips none.
+    """
+
+    learning_rate: float = 1e-3
+    schedule: Schedule = Constant()
+    weight_decay: float = 1e-4
+    b1: float = 0.9
+    b2: float = 0.999
+    epsilon: float = 1e-8
+    clip_norm: float = 0.0
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`."""
+        return optax.chain(
+            _clip(self.clip_norm),
+            optax.adamw(
+                self.schedule.build(self.learning_rate, steps),
+                b1=self.b1,
+                b2=self.b2,
+                eps=self.epsilon,
+                weight_decay=self.weight_decay,
+                mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+            ),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+    Attributes:
+        learning_rate: highest rate.
+        schedule: of the rate.
+        momentum: share of the last update that is kept.
+        clip_norm: largest global norm of a gradient; 0 clips none.
+    """
+
+    learning_rate: float = 1e-1
+    schedule: Schedule = Constant()
+    momentum: float = 0.9
+    clip_norm: float = 0.0
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`."""
+        rate = self.schedule.build(self.learning_rate, steps)
+        return optax.chain(_clip(self.clip_norm), optax.sgd(rate, momentum=self.momentum))

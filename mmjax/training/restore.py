@@ -1,0 +1,59 @@
+"""From a run directory back to its experiment and its trained state."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+from mmjax.errors import RunError, unknown_name
+from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.config import from_json
+from mmjax.training.experiment import Experiment
+from mmjax.training.loop import evaluate
+from mmjax.training.run_directory import RunDirectory
+from mmjax.training.setup import Setup
+from mmjax.training.step import TrainState
+
+Which = Literal["best", "last"]
+
+
+def restore_run(
+    run_dir: Path, which: Which, folder: Path | None, definitions: ModuleType | None = None
+) -> tuple[Setup, TrainState]:
+    """Opens the data of a run and restores one of its checkpoints.
+
+    Args:
+        run_dir: that `mmjax train` made.
+        which: the checkpoint with the best `training.monitor` (the last, where that is not set), or
+            the last.
+        folder: the folder of raw data, or None.
+        definitions: a module with dataclasses of the config that are not mmjax's.
+
+    Raises:
+        RunError: for a directory without run or checkpoint, or a damaged one.
+        ConfigError: for a config that this version cannot make.
+    """
+    experiment = from_json(RunDirectory(run_dir).read("config.json"), definitions)
+    if not isinstance(experiment, Experiment):
+        raise RunError(f"The file {run_dir / 'config.json'} holds no experiment.")
+    checkpoints = Checkpoints(run_dir / "checkpoints")
+    steps = checkpoints.steps()
+    if not steps:
+        raise RunError(f"{run_dir} has no checkpoint yet: train it first.")
+    best = checkpoints.best(experiment.training.monitor_mode) if which == "best" else None
+    setup = Setup(experiment, folder)
+    state = checkpoints.restore(steps[-1] if best is None else best, setup.create_state())
+    return setup, state
+
+
+def evaluate_run(
+    run_dir: Path,
+    split: str,
+    which: Which,
+    folder: Path | None,
+    definitions: ModuleType | None = None,
+) -> dict[str, float]:
+    """Evaluates a checkpoint of a run on a split; see `restore_run`."""
+    setup, state = restore_run(run_dir, which, folder, definitions)
+    if split not in setup.experiment.data.splits:
+        raise unknown_name("split", split, setup.experiment.data.splits)
+    return evaluate(setup.experiment.evaluation, setup.predictor(state), [split])[0]

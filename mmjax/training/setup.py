@@ -1,0 +1,117 @@
+"""What stands before the first step: sources, mesh, state, step. What can fail, fails here."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.data import Source, eval_batches
+from mmjax.errors import ConfigError
+from mmjax.structs import Batch
+from mmjax.training.experiment import Experiment, check
+from mmjax.training.predictions import Predictor
+from mmjax.training.sharding import batch_sharding
+from mmjax.training.step import TrainState, create_state, eval_step, train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """An experiment with its data opened and its model initialised.
+
+    Args:
+        experiment: what to run.
+        folder: the folder of raw data, or None.
+    """
+
+    experiment: Experiment
+    folder: Path | None
+
+    @cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        """The mesh of all devices."""
+        return self.experiment.training.mesh.build()
+
+    @cached_property
+    def source(self) -> Callable[[str], Source]:
+        """From the name of a split to its source, each opened once."""
+        return lru_cache(lambda split: self.experiment.data.load(split, self.folder))
+
+    def create_state(self) -> TrainState:
+        """A fresh state, laid out on the mesh."""
+        experiment = self.experiment
+        training = experiment.training
+        return create_state(
+            experiment.model,
+            experiment.data.modalities,
+            experiment.data.targets,
+            experiment.objectives,
+            experiment.optimizer.build(training.steps),
+            seed=training.seed,
+            dtype=jnp.dtype(training.precision),
+            mesh=self.mesh,
+        )
+
+    def put(self, batch: Batch) -> Batch:
+        """Moves a batch to the devices, its rows split over them."""
+        return jax.device_put(batch, self._batch_sharding)
+
+    @cached_property
+    def _batch_sharding(self) -> jax.sharding.NamedSharding:
+        return batch_sharding(self.mesh)
+
+    def compile_step(self, state: TrainState) -> jax.stages.Wrapped:
+        """The jitted train step; it takes over the memory of the state that it is given."""
+        shardings = jax.tree.map(lambda array: array.sharding, state)
+        return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
+
+    @cached_property
+    def _eval_step(self) -> Any:
+        return jax.jit(eval_step)
+
+    def predictor(self, state: TrainState) -> Predictor:
+        """What the model in this state says of the splits."""
+        training = self.experiment.training
+        return Predictor(
+            lambda batch: self._eval_step(state, self.put(batch)),
+            self.source,
+            training.eval_batch_size or training.batch_size,
+            self.experiment.data,
+        )
+
+
+def prepare(experiment: Experiment, folder: Path | None) -> tuple[Setup, TrainState]:
+    """Opens the data, initialises the model and tries the step on shapes alone.
+
+    Raises:
+        ConfigError: for parts that do not fit together.
+        DataError: for data that is missing or damaged.
+    """
+    check(experiment)
+    setup = Setup(experiment, folder)
+    for split in experiment.data.splits:
+        setup.source(split)
+    rows = len(setup.source("train"))
+    size = experiment.training.batch_size
+    if size > rows:
+        raise ConfigError(
+            f"training.batch_size is {size}, but the train split of {experiment.data.name} has "
+            f"{rows} examples: set it to {rows} or less."
+        )
+    try:
+        state = setup.create_state()
+        batch = next(iter(eval_batches(setup.source("train"), batch_size=2)))
+        widened = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct((size, *np.shape(array)[1:]), array.dtype), batch
+        )
+        with jax.set_mesh(setup.mesh):
+            jax.eval_shape(train_step, state, widened)
+    except ConfigError:
+        raise
+    except ValueError as error:  # the plain sentence of a layer or an objective that does not fit
+        raise ConfigError(str(error)) from error
+    return setup, state

@@ -1,0 +1,75 @@
+"""The mesh, and how parameters and batches lie on it. Models know nothing of either."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from mmjax.errors import ConfigError
+
+BATCH = PartitionSpec(("data", "fsdp"))  # how the rows of a batch are split
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """The shape of the device mesh; one of the three may be -1, for all devices that are left.
+
+    Attributes:
+        data: devices that split the batch and hold copies of the parameters.
+        fsdp: devices that split the batch and the parameters.
+        tensor: devices that split the widths of the layers.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def build(self, axis_type: AxisType = AxisType.Auto) -> jax.sharding.Mesh:
+        """Makes the mesh of all devices, with the axes `data`, `fsdp` and `tensor`."""
+        devices = jax.device_count()
+        shape = dataclasses.asdict(self)
+        known = math.prod(size for size in shape.values() if size != -1)
+        free = [axis for axis, size in shape.items() if size == -1]
+        if len(free) > 1 or known < 1 or devices % known or (not free and known != devices):
+            raise ConfigError(
+                f"A mesh of {', '.join(f'{axis}={size}' for axis, size in shape.items())} does not "
+                f"fit on {devices} device(s): the sizes must multiply to {devices}, and one of "
+                "them may be -1."
+            )
+        shape.update({axis: devices // known for axis in free})
+        return jax.make_mesh(tuple(shape.values()), tuple(shape), axis_types=(axis_type,) * 3)
+
+
+def parameter_spec(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> PartitionSpec:
+    """How a parameter, or an optimizer moment of its shape, is split.
+
+    The last axis goes to `tensor` and the longest other one to `fsdp`, each where the mesh divides
+    it; vectors and scalars are copied.
+
+    Args:
+        shape: of the array.
+        mesh: with the axes `data`, `fsdp` and `tensor`.
+    """
+    if len(shape) < 2:
+        return PartitionSpec()
+    spec: list[str | None] = [None] * len(shape)
+    if mesh.shape["tensor"] > 1 and shape[-1] % mesh.shape["tensor"] == 0:
+        spec[-1] = "tensor"
+    longest = max(range(len(shape) - 1), key=lambda axis: shape[axis])
+    if mesh.shape["fsdp"] > 1 and shape[longest] % mesh.shape["fsdp"] == 0:
+        spec[longest] = "fsdp"
+    return PartitionSpec(*spec)
+
+
+def state_shardings(abstract: Any, mesh: jax.sharding.Mesh) -> Any:
+    """The tree of shardings for a tree of shapes (a whole train state)."""
+    return jax.tree.map(
+        lambda leaf: NamedSharding(mesh, parameter_spec(leaf.shape, mesh)), abstract
+    )
+
+
+def batch_sharding(mesh: jax.sharding.Mesh) -> NamedSharding:
+    """Rows split over `data` and `fsdp`."""
+    return NamedSharding(mesh, BATCH)

@@ -1,0 +1,143 @@
+"""The train state and the pure step on it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, struct
+
+from mmjax.models import Model
+from mmjax.objectives import Objective
+from mmjax.structs import Batch, Outputs
+from mmjax.training.sharding import state_shardings
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """What of a run does not change from step to step and is no array.
+
+    Attributes:
+        graphdef: the structure of the model's module.
+        optimizer: the optax transformation.
+        objectives: what is minimised: the sum of weight times value.
+    """
+
+    graphdef: Any
+    optimizer: optax.GradientTransformation
+    objectives: tuple[Objective, ...]
+
+
+@struct.dataclass
+class TrainState:
+    """All that changes as training goes on; the arrays are what a checkpoint holds."""
+
+    step: Any  # [] int32, steps done
+    params: Any
+    stats: Any  # model statistics (batch norm)
+    opt_state: Any
+    key: Any  # root PRNG key; the key of a step is fold_in(key, step)
+    program: Program = struct.field(pytree_node=False)
+
+
+def create_state(
+    model: Model,
+    modalities: Any,
+    targets: Any,
+    objectives: tuple[Objective, ...],
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    dtype: jnp.dtype,
+    mesh: jax.sharding.Mesh,
+) -> TrainState:
+    """Initialises a state where its parts will lie: one jitted call, sharded from the start.
+
+    Args:
+        model: the model's config.
+        modalities: of the data set.
+        targets: of the data set.
+        objectives: what is minimised.
+        optimizer: the optax transformation.
+        seed: of the parameters and of all randomness in training.
+        dtype: of the computation; parameters are float32.
+        mesh: with the axes `data`, `fsdp` and `tensor`.
+    """
+    programs = []
+
+    def init() -> TrainState:
+        key = jax.random.key(seed)
+        rngs = nnx.Rngs(params=jax.random.fold_in(key, 0))
+        module = model.build(modalities, targets, dtype=dtype, rngs=rngs)
+        graphdef, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)  # type: ignore[misc]
+        params, stats = nnx.as_pure(params), nnx.as_pure(stats)
+        # Traced once for the shapes and once for the values; the first program serves for both.
+        programs.append(Program(graphdef, optimizer, objectives))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            stats=stats,
+            opt_state=optimizer.init(params),
+            key=jax.random.fold_in(key, 1),
+            program=programs[0],
+        )
+
+    shardings = state_shardings(jax.eval_shape(init), mesh)
+    with jax.set_mesh(mesh):
+        return jax.jit(init, out_shardings=shardings)()
+
+
+def apply(
+    state: TrainState, params: Any, batch: Batch, *, train: bool, key: jax.Array | None = None
+) -> tuple[Outputs, Any]:
+    """Runs the model with `params`: its outputs, and the model statistics after it."""
+    module = nnx.merge(state.program.graphdef, params, state.stats)
+    rngs = None if key is None else nnx.Rngs(dropout=key)
+    outputs = module(batch, train=train, rngs=rngs)
+    return outputs, nnx.as_pure(nnx.state(module, nnx.BatchStat))
+
+
+def loss_of(
+    objectives: tuple[Objective, ...], outputs: Outputs, batch: Batch
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The weighted sum of the objectives, and each of them unweighted under its name."""
+    values = {objective.name: objective(outputs, batch) for objective in objectives}
+    terms = [objective.weight * values[objective.name] for objective in objectives]
+    return jnp.asarray(sum(terms), jnp.float32), values
+
+
+def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of training, pure: the next state, and scalars to log.
+
+    Args:
+        state: donated by the loop.
+        batch: the global batch.
+
+    Returns:
+        The state after the step, and `loss`, `gradient_norm` and every objective by its name, of
+        the parameters before the step.
+    """
+    key = jax.random.fold_in(state.key, state.step)
+
+    def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+        outputs, stats = apply(state, params, batch, train=True, key=key)
+        total, values = loss_of(state.program.objectives, outputs, batch)
+        return total, (values, stats)
+
+    (total, (values, stats)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    updates, opt_state = state.program.optimizer.update(gradients, state.opt_state, state.params)
+    metrics = {"loss": total, "gradient_norm": optax.global_norm(gradients), **values}
+    next_state = dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        stats=stats,
+        opt_state=opt_state,
+    )
+    return next_state, metrics
+
+
+def eval_step(state: TrainState, batch: Batch) -> Outputs:
+    """The model's outputs on a batch, without dropout and with the running statistics."""
+    return apply(state, state.params, batch, train=False)[0]

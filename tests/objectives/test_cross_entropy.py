@@ -1,0 +1,76 @@
+"""Cross-entropy: against optax, as sums that add up, with masked rows and bad labels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mmjax.objectives import cross_entropy
+
+B, C = 9, 5
+
+
+def scores():
+    rng = np.random.default_rng(0)
+    return np.float32(rng.standard_normal((B, C)) * 3), rng.integers(0, C, B).astype(np.int32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_agrees_with_optax(smoothing):
+    logits, labels = scores()
+    target = optax.smooth_labels(jax.nn.one_hot(labels, C), smoothing)
+    expected = optax.softmax_cross_entropy(logits, target).sum()
+    total, count = cross_entropy(logits, labels, label_smoothing=smoothing)
+    np.testing.assert_allclose(total, expected, rtol=1e-6)  # float32 sums in another order
+    assert count == B
+
+
+def test_sums_of_two_batches_add_up():
+    logits, labels = scores()
+    weight = np.float32([1, 1, 0, 2, 1, 0.5, 1, 0, 1])
+    whole = cross_entropy(logits, labels, weight=weight)
+    parts = [
+        cross_entropy(logits[r], labels[r], weight=weight[r]) for r in np.split(np.arange(B), [4])
+    ]
+    np.testing.assert_allclose(whole, np.sum(parts, axis=0), rtol=1e-6)  # float32 sums
+
+
+@pytest.mark.parametrize("weight_type", [np.float32, np.int32, bool])
+def test_rows_of_weight_zero_are_not_there(weight_type):
+    logits, labels = scores()
+    weight = np.array([1, 1, 0, 1, 1, 1, 1, 0, 1], weight_type)
+    kept = weight > 0
+    expected = cross_entropy(logits[kept], labels[kept], label_smoothing=0.1)
+    logits[~kept], labels[~kept] = np.nan, -1
+
+    def loss(logits):
+        total, count = cross_entropy(logits, labels, label_smoothing=0.1, weight=weight)
+        return total, count
+
+    (total, count), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
+    np.testing.assert_allclose((total, count), expected, rtol=1e-6)  # float32 sums
+    assert (np.asarray(gradient)[~kept] == 0).all()
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("bad", [-1, C])
+def test_a_label_that_is_no_class_shows(bad):
+    logits, labels = scores()
+    labels[0] = bad
+    assert np.isnan(cross_entropy(logits, labels)[0])
+
+
+def test_large_and_half_precision_logits():
+    logits, labels = scores()
+    assert np.isfinite(cross_entropy(logits * 1e30, labels)[0])
+    total, _ = cross_entropy(jnp.bfloat16(logits), labels)
+    assert total.dtype == jnp.float32
+    exact, _ = cross_entropy(jnp.float32(jnp.bfloat16(logits)), labels)
+    assert total == exact  # only the input was rounded
+
+
+def test_smoothing_outside_its_range_is_refused():
+    logits, labels = scores()
+    with pytest.raises(ValueError, match="label_smoothing=1"):
+        cross_entropy(logits, labels, label_smoothing=1.0)

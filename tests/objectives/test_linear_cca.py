@@ -1,0 +1,175 @@
+"""Linear CCA on the host: against a generalised eigenproblem, on any rank, on held-out data."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmjax.objectives import LinearCCA
+
+
+def views(rows=200, d1=6, d2=4, seed=0):
+    rng = np.random.default_rng(seed)
+    common = rng.standard_normal((rows, d1))
+    x = common @ np.random.default_rng(8).standard_normal((d1, d1)) + 3
+    y = common[:, :d2] + rng.standard_normal((rows, d2)) - 1
+    return x, y
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-2])
+def test_directions_solve_the_generalised_eigenproblem(ridge):
+    x, y = views()
+    C = np.cov(x.T, y.T)
+    Cxx, Cxy, Cyy = C[:6, :6], C[:6, 6:], C[6:, 6:]
+    across = Cxy @ np.linalg.solve(Cyy + ridge * np.eye(4), Cxy.T)
+    _, vectors = scipy.linalg.eigh(across, Cxx + ridge * np.eye(6))
+    a = vectors[:, ::-1][:, :3]
+    b = np.linalg.solve(Cyy + ridge * np.eye(4), Cxy.T @ a)
+    expected = [np.corrcoef(x @ a[:, i], y @ b[:, i])[0, 1] for i in range(3)]
+
+    cca = LinearCCA(3, ridge).fit(x, y)
+    # 1e-8: float64 rounding, 1e-16, times condition numbers of up to 1e4, and some digits in hand.
+    np.testing.assert_allclose(cca.correlations_, expected, atol=1e-8)
+    for ours, theirs in zip(cca.weights_, (a, b), strict=True):
+        cosines = (ours * theirs).sum(0) / np.linalg.norm(ours, axis=0)
+        np.testing.assert_allclose(np.abs(cosines / np.linalg.norm(theirs, axis=0)), 1, atol=1e-8)
+
+
+def test_projections_have_variance_one_and_are_uncorrelated():
+    x, y = views()
+    cca = LinearCCA(4, ridge=0).fit(x, y)
+    zx, zy = cca.transform(x, y)
+    # 1e-10: float64 rounding times the condition number.
+    np.testing.assert_allclose(np.cov(zx.T), np.eye(4), atol=1e-10)
+    np.testing.assert_allclose(np.cov(zy.T), np.eye(4), atol=1e-10)
+    np.testing.assert_allclose(zx.T @ zy / 199, np.diag(cca.correlations_), atol=1e-10)
+    assert (np.diff(cca.correlations_) <= 0).all()
+    zx, zy = LinearCCA(4, ridge=10.0).fit(x, y).transform(x, y)
+    np.testing.assert_allclose(zx.std(0, ddof=1), 1, atol=1e-10)
+    np.testing.assert_allclose(zy.std(0, ddof=1), 1, atol=1e-10)
+
+
+def test_the_score_of_other_data_is_that_of_the_fitted_directions():
+    cca = LinearCCA(4).fit(*views())
+    x, y = views(seed=1)
+    zx, zy = cca.transform(x, y)
+    expected = [np.corrcoef(zx[:, i], zy[:, i])[0, 1] for i in range(4)]
+    np.testing.assert_allclose(cca.correlations(x, y), expected, atol=1e-12)
+    assert cca.score(x, y) == pytest.approx(sum(expected))
+    assert cca.score(x, y) < LinearCCA(4).fit(x, y).score(x, y)
+
+
+def test_independent_views_correlate_only_where_they_were_fitted():
+    rng = np.random.default_rng(0)
+    noise = [rng.standard_normal((60, 20)) for _ in range(4)]
+    cca = LinearCCA(20, ridge=0).fit(noise[0], noise[1])
+    assert cca.score(noise[0], noise[1]) > 8
+    # 4 standard deviations, 1 / sqrt(60) each, of a sum of 20 correlations around zero.
+    assert abs(cca.score(noise[2], noise[3])) < 4 * np.sqrt(20 / 60)
+
+
+def test_the_ridge_and_the_sign_make_the_fit_repeatable():
+    x, y = views()
+    first, second = LinearCCA(3).fit(x, y), LinearCCA(3).fit(x[::-1], y[::-1])
+    # 1e-8: the sums are taken in another order.
+    np.testing.assert_allclose(first.weights_[0], second.weights_[0], atol=1e-8)
+    assert (first.weights_[0].max(0) >= -first.weights_[0].min(0)).all()
+
+
+def test_affine_maps_of_the_views_change_nothing():
+    x, y = views()
+    plain = LinearCCA(4, ridge=0).fit(x, y).correlations_
+    mixed = np.random.default_rng(4).standard_normal((6, 6))
+    for x2 in (x @ mixed + 100, x * np.logspace(-6, 6, 6), x * 1e-6, x * 1e6):
+        # 1e-8: as above
+        np.testing.assert_allclose(LinearCCA(4, ridge=0).fit(x2, y).correlations_, plain, atol=1e-8)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-4])
+@pytest.mark.parametrize("extra", ["constant", "zero", "repeat", "sum"])
+def test_columns_that_add_nothing_change_nothing(ridge, extra):
+    x, y = views()
+    column = {
+        "constant": np.full(200, 0.1 + 1e5 / 3),
+        "zero": np.zeros(200),
+        "repeat": x[:, 0],
+        "sum": x.sum(1),
+    }[extra]
+    cca = LinearCCA(4, ridge).fit(np.c_[x, column], y)
+    # With a ridge a repeated column halves its own share of it: 1e-3. Without, rounding: 1e-8.
+    np.testing.assert_allclose(
+        cca.correlations_, LinearCCA(4, ridge).fit(x, y).correlations_, atol=1e-3 if ridge else 1e-8
+    )
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-4])
+def test_directions_that_do_not_exist_have_correlation_zero(ridge):
+    x, y = views()
+    x = np.c_[x[:, :1], x[:, :1] * 2, np.full(200, 0.1), np.zeros(200)]
+    cca = LinearCCA(4, ridge).fit(x, y)
+    assert cca.correlations_[0] > 0.1
+    np.testing.assert_array_equal(cca.correlations_[1:], 0)
+    assert np.isfinite(np.concatenate(cca.weights_)).all()
+
+
+def test_a_projection_that_is_constant_on_held_out_data_counts_zero():
+    cca = LinearCCA(4).fit(*views())
+    x, y = views(seed=1)
+    assert cca.score(np.repeat(x[:1], 200, axis=0), y) == 0
+    assert cca.score(x[:1], y[:1]) == 0
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.sampled_from([0.0, 1e-6, 1e-2]), st.integers(6, 40))
+def test_total_correlation_is_bounded(seed, ridge, rows):
+    rng = np.random.default_rng(seed)
+    x, y = views(rows=rows, seed=seed)
+    x[:, rng.integers(6)] = rng.integers(0, 2)
+    y[:, 0] = y[:, rng.integers(4)] * 10.0 ** rng.integers(-6, 6)
+    cca = LinearCCA(4, ridge).fit(x, y)
+    # 1e-9: rounding of a sum of four numbers that are clipped to [-1, 1].
+    assert 0 <= cca.score(x, y) <= 4 + 1e-9
+    assert abs(cca.score(*views(seed=seed + 1))) <= 4 + 1e-9
+    assert (np.abs(cca.correlations_) <= 1).all()
+
+
+def test_integers_lists_and_float32_will_do():
+    x = [[1, 2], [3, 5], [4, 4], [0, 1]]
+    y = np.asarray([[1], [2], [3], [0]], np.float32)
+    assert LinearCCA(1).fit(x, y).score(x, y) == pytest.approx(1, abs=0.05)
+
+
+def poisoned(value):
+    x = np.zeros((9, 3))
+    x[4, 2] = value
+    return x
+
+
+ZEROS = np.zeros((9, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: LinearCCA(0), "k=0"),
+        (lambda: LinearCCA(2, ridge=-1), "ridge"),
+        (lambda: LinearCCA(4).fit(ZEROS, ZEROS), "choose k from 1 to 3"),
+        (lambda: LinearCCA(1).fit(ZEROS, poisoned(np.nan)), "y holds 1 .* row 4, column 2"),
+        (lambda: LinearCCA(1).fit(poisoned(np.inf), ZEROS), "x holds 1 .* row 4, column 2"),
+        (lambda: LinearCCA(1).fit(ZEROS, ZEROS[:8]), "x has 9 rows and y 8"),
+        (lambda: LinearCCA(1).fit(ZEROS[0], ZEROS), "flatten"),
+        (lambda: LinearCCA(1).fit(ZEROS[:1], ZEROS[:1]), "at least 2"),
+        (lambda: LinearCCA(1, ridge=0).fit(ZEROS[:2], ZEROS[:2]), "a ridge above 0"),
+        (lambda: LinearCCA(1).fit(ZEROS, ZEROS).score(ZEROS[:, :2], ZEROS), "2 and 3 columns"),
+        (lambda: LinearCCA(1).fit(ZEROS, ZEROS).score(ZEROS[:0], ZEROS[:0]), "no examples"),
+    ],
+)
+def test_what_cannot_work_is_refused(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_transform_before_fit_is_refused():
+    with pytest.raises(RuntimeError, match="call fit first"):
+        LinearCCA(1).transform(ZEROS, ZEROS)
