@@ -17,7 +17,7 @@ from mmjax.training import AdamW, Cosine, Experiment, Training
 
 experiment = Experiment(
     name="spoken-digits",
-    data=SpokenDigits(image_noise=1.0, audio_noise=2.0),
+    data=SpokenDigits(image_noise=0.6, audio_noise=2.0),
     model=FusionModel(
         encoders={
             "image": LeNet(blocks=2, channels=16, width=64, batch_norm=True),

@@ -254,7 +254,8 @@ def _data_preview(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def _report(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     from mmjax.studies.ablation import RESULTS
-    from mmjax.studies.report import write_run_report, write_study_report
+    from mmjax.studies.report import write_run_report
+    from mmjax.studies.study_report import write_study_report
 
     run_dir = Path(parsed.run_dir)
     write = write_study_report if (run_dir / RESULTS).exists() else write_run_report

@@ -25,13 +25,21 @@ class EncoderModule(Protocol):
     features: FeatureShape
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, *, train: bool, rngs: nnx.Rngs | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        present: jax.Array,
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None,
     ) -> Features:
         """Encodes one modality.
 
         Args:
             x: [B, ...], one row an example, in the modality's shape.
             mask: [B, T] valid positions of a sequence, or None where all are.
+            present: [B] the examples that have this modality; the others hold zeros, and count in
+                no batch statistics.
             train: whether dropout and batch statistics are those of training.
             rngs: holds a `dropout` stream while training, else None.
         """

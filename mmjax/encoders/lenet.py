@@ -55,16 +55,20 @@ class ConvBlock(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
-        self.conv = nnx.Conv(d_in, d_out, (kernel, kernel), dtype=dtype, rngs=rngs)
-        self.norm: nnx.BatchNorm | None = None
-        if batch_norm:
-            self.norm = nnx.BatchNorm(d_out, momentum=0.9, dtype=dtype, rngs=rngs)
+        # Batch norm takes away the mean, and with it what a bias before it would add.
+        self.conv = nnx.Conv(
+            d_in, d_out, (kernel, kernel), use_bias=not batch_norm, dtype=dtype, rngs=rngs
+        )
+        self.norms = nnx.List(
+            [nnx.BatchNorm(d_out, momentum=0.9, dtype=dtype, rngs=rngs)] if batch_norm else []
+        )
 
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H/2, W/2, C']."""
+    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] to [B, H/2, W/2, C']; batch statistics are of the `valid` [B, H, 1, 1]."""
         x = self.conv(x)
-        if self.norm is not None:
-            x = self.norm(x, use_running_average=not train)
+        counted = valid | ~valid.any()  # there are no statistics of nothing
+        for norm in self.norms:  # one or none
+            x = norm(x, use_running_average=not train, mask=counted)
         return max_pool(nnx.relu(x))
 
 
@@ -94,10 +98,16 @@ class LeNetEncoder(nnx.Module):
         self.features = FeatureShape(tokens=height * width, width=config.width)
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, *, train: bool, rngs: nnx.Rngs | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        present: jax.Array,
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None,
     ) -> Features:
         """[B, height, width, channels] to a token for each pixel of the last block."""
         for block in self.blocks:
-            x = block(x, train=train)
+            x = block(x, present[:, None, None, None], train=train)
         tokens = self.project(x.reshape(x.shape[0], -1, x.shape[-1]))
         return Features(tokens=tokens, mask=jnp.ones(tokens.shape[:2], bool))

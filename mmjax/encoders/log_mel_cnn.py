@@ -72,7 +72,13 @@ class LogMelCNNEncoder(nnx.Module):
         self.features = FeatureShape(tokens=time, width=config.width)
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, *, train: bool, rngs: nnx.Rngs | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        present: jax.Array,
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None,
     ) -> Features:
         """[B, S] waveforms to tokens; a token is valid if one of its frames is."""
         mask = jnp.ones(x.shape, bool) if mask is None else mask
@@ -87,7 +93,7 @@ class LogMelCNNEncoder(nnx.Module):
         valid = audio.frame_mask(mask, **framing)
         x = _standardised(mel, valid)[..., None]
         for block in self.blocks:
-            x = block(x, train=train)
+            x = block(x, (valid & present[:, None])[:, :, None, None], train=train)
             valid = max_pool(valid, axes=(1,))
         tokens = self.project(x.reshape(*x.shape[:2], -1))
         return Features(tokens=tokens, mask=valid)

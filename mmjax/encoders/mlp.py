@@ -55,7 +55,13 @@ class MLPEncoder(nnx.Module):
         self.features = FeatureShape(tokens=1, width=config.width)
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, *, train: bool, rngs: nnx.Rngs | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        present: jax.Array,
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None,
     ) -> Features:
         """[B, ...] to one token of `width`."""
         x = x.reshape(x.shape[0], -1)

@@ -53,7 +53,13 @@ class TextTransformerEncoder(nnx.Module):
         self.features = FeatureShape(tokens=words, width=config.width)
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array | None, *, train: bool, rngs: nnx.Rngs | None
+        self,
+        x: jax.Array,
+        mask: jax.Array | None,
+        present: jax.Array,
+        *,
+        train: bool,
+        rngs: nnx.Rngs | None,
     ) -> Features:
         """[B, L] word ids to L tokens; id 0 is no word."""
         mask = (x != 0) if mask is None else mask

@@ -27,10 +27,16 @@ class Classification(Evaluator):
         """See `Evaluator.check`."""
         if self.target not in experiment.data.targets:
             raise unknown_name("target", self.target, experiment.data.targets)
-        if not hasattr(experiment.model, "head"):
+        head = getattr(experiment.model, "head", None)
+        if head is None:
             raise ConfigError(
                 f"{type(experiment.model).__name__} has no classifier head for the evaluation "
                 "Classification: use FusionModel, or leave the evaluation out."
+            )
+        if head.target != self.target:
+            raise ConfigError(
+                f"The evaluation looks at the target {self.target!r}, but the model's head "
+                f"classifies {head.target!r}: set both to the same one."
             )
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:

@@ -1,12 +1,17 @@
 """Held-out correlation: what an alignment is worth on data that it was not fitted on."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.objectives import LinearCCA
+from mmjax.structs import Batch, Outputs
 from mmjax.training.experiment import Evaluator, Experiment, Value
 from mmjax.training.predictions import Predictor
 
@@ -31,6 +36,7 @@ class HeldOutCorrelation(Evaluator):
     def check(self, experiment: Experiment) -> None:
         """See `Evaluator.check`."""
         check_views(self.views, experiment)
+        _check_fit(self.views, self.k, self.ridge, _embedding_widths(experiment), "embedding")
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
@@ -66,13 +72,8 @@ class RawCorrelation(Evaluator):
         """See `Evaluator.check`."""
         check_views(self.views, experiment)
         modalities = experiment.data.modalities
-        for view in self.views:
-            width = int(np.prod(modalities[view].shape))
-            if self.k > width:
-                raise ConfigError(
-                    f"evaluation k={self.k} is more than the {width} dimensions of the view "
-                    f"{view!r}: choose k from 1 to {width}."
-                )
+        widths = {name: int(np.prod(modality.shape)) for name, modality in modalities.items()}
+        _check_fit(self.views, self.k, self.ridge, widths, "view")
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
@@ -106,3 +107,33 @@ def check_views(views: tuple[str, str], experiment: Experiment) -> None:
     for view in views:
         if view not in experiment.data.modalities:
             raise unknown_name("view", view, experiment.data.modalities)
+
+
+def _check_fit(
+    views: tuple[str, str], k: int, ridge: float, widths: Mapping[str, int], what: str
+) -> None:
+    """Refuses what `LinearCCA` would refuse after the training, for views of these widths."""
+    LinearCCA(k, ridge=ridge)
+    for view in views:
+        if view not in widths:
+            raise unknown_name(f"{what} of the model", view, widths)
+        if k > widths[view]:
+            raise ConfigError(
+                f"evaluation k={k} is more than the {widths[view]} dimensions of the {what} "
+                f"{view!r}: choose k from 1 to {widths[view]}."
+            )
+
+
+def _embedding_widths(experiment: Experiment) -> dict[str, int]:
+    """Modality -> width of its embedding, for those that the model encodes; from shapes alone."""
+    modalities, targets = experiment.data.modalities, experiment.data.targets
+    dtypes = {name: np.int32 if m.kind == "text" else np.float32 for name, m in modalities.items()}
+    inputs = {name: np.zeros((2, *m.shape), dtypes[name]) for name, m in modalities.items()}
+
+    def outputs(batch: Batch) -> Outputs:
+        rngs = nnx.Rngs(0)
+        module = experiment.model.build(modalities, targets, dtype=jnp.dtype("float32"), rngs=rngs)
+        return module(batch, train=False, rngs=None)
+
+    embeddings = jax.eval_shape(outputs, Batch.of(inputs, np.arange(2))).embeddings
+    return {name: embedding.shape[1] for name, embedding in embeddings.items()}

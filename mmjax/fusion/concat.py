@@ -13,7 +13,7 @@ from mmjax.structs import Features
 
 @dataclasses.dataclass(frozen=True)
 class Concat(Fusion):
-    """The pooled features of all modalities, side by side; zeros where a modality is absent."""
+    """The pooled features side by side, by name of the modality; zeros where one is absent."""
 
     def build(
         self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs
@@ -32,6 +32,6 @@ class ConcatFusion(nnx.Module):
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
     ) -> Features:
         """Modality -> [B, T, D_m] to one token of sum D_m."""
-        pooled = [feature.pooled for feature in features.values()]
+        pooled = [features[name].pooled for name in sorted(features)]
         present = jnp.stack([feature.present for feature in features.values()]).any(axis=0)
         return Features.of_vector(jnp.concatenate(pooled, axis=-1), present)

@@ -74,11 +74,11 @@ class MultimodalTransformerFusion(nnx.Module):
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
     ) -> Features:
         """Modality -> [B, T_m, D_m] to [B, sum T_m, `width`]."""
-        streams = []
-        for index, (name, feature) in enumerate(features.items()):
-            tokens = self.project[name](feature.tokens)
+        streams, names = [], sorted(features)
+        for index, name in enumerate(names):
+            tokens = self.project[name](features[name].tokens)
             position = self.positions[name](jnp.arange(tokens.shape[1]))
             streams.append(tokens + position + self.modality(jnp.asarray(index)))
         tokens = jnp.concatenate(streams, axis=1)
-        mask = jnp.concatenate([feature.mask for feature in features.values()], axis=1)
+        mask = jnp.concatenate([features[name].mask for name in names], axis=1)
         return Features(tokens=self.transformer(tokens, mask, train=train, rngs=rngs), mask=mask)

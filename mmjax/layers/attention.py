@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from mmjax.errors import ConfigError
+
 
 class Attention(nnx.Module):
     """Multi-head scaled dot-product attention.
@@ -15,18 +17,22 @@ class Attention(nnx.Module):
         dtype: of the computation; the softmax is in float32.
         rngs: initialises the parameters.
 
+    Raises:
+        ConfigError: where `heads` does not divide `width`.
+
     Reference:
         Vaswani et al. 2017, Attention Is All You Need, section 3.2.
     """
 
     def __init__(self, width: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         if heads < 1 or width % heads:
-            raise ValueError(
+            raise ConfigError(
                 f"{heads} attention heads do not divide a width of {width}: choose heads that do."
             )
         self.heads = heads
         self.query = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-        self.key = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        # A bias of the keys would add the same to every logit of a query: the softmax drops it.
+        self.key = nnx.Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
         self.value = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
 

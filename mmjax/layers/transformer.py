@@ -70,6 +70,7 @@ class Transformer(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "B T D"]:
         """Mixes the tokens that `mask` allows; what masked tokens hold changes no other token."""
+        tokens = jnp.where(mask[:, :, None], tokens, 0)  # NaN times a weight of 0 would be NaN
         for block in self.blocks:
             tokens = block(tokens, mask, train=train, rngs=rngs)
         return self.norm(tokens)

@@ -54,7 +54,10 @@ def build_encoders(
     dtype: jnp.dtype,
     rngs: nnx.Rngs,
 ) -> nnx.Dict:
-    """Builds an encoder for each modality named; see `Model.build`."""
+    """Builds an encoder for each modality named; see `Model.build`.
+
+    They come in the order of their names, which is the one that NNX gives them when it merges.
+    """
     if not encoders:
         raise ConfigError("The model has no encoder: give it one for at least one modality.")
     for name in encoders:
@@ -62,8 +65,8 @@ def build_encoders(
             raise unknown_name("modality", name, modalities)
     return nnx.Dict(
         {
-            name: encoder.build(modalities[name], dtype=dtype, rngs=rngs)
-            for name, encoder in encoders.items()
+            name: encoders[name].build(modalities[name], dtype=dtype, rngs=rngs)
+            for name in sorted(encoders)
         }
     )
 
@@ -76,11 +79,11 @@ def encode(
     What an absent modality's input holds, NaN included, reaches nothing: it is replaced by zeros
     before the encoder, and its tokens are masked after.
     """
-    features = {}
+    batch, features = jax.tree.map(jnp.asarray, batch), {}
     for name, encoder in encoders.items():
         x, present = batch.inputs[name], batch.present[name]
         x = jnp.where(present.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
-        encoded = encoder(x, batch.masks.get(name), train=train, rngs=rngs)
+        encoded = encoder(x, batch.masks.get(name), present, train=train, rngs=rngs)
         features[name] = encoded.replace(mask=encoded.mask & present[:, None])
     return features
 

@@ -33,12 +33,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.objective import check_two_views, paired_views
+from mmjax.objectives.objective import Objective, check_two_views, paired_views
 from mmjax.structs import Batch, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class DCCA:
+class DCCA(Objective):
     """Deep CCA between two views: minus the sum of their canonical correlations.
 
     The rows with both views present count. The batch must have at least as many rows as the wider
@@ -105,15 +105,15 @@ def dcca_loss(
     Reference:
         Andrew, Arora, Bilmes, Livescu, Deep Canonical Correlation Analysis, ICML 2013, eq. 10-13.
     """
-    rho = canonical_correlations(h1, h2, ridge=ridge, weight=weight)
-    if k is None:
-        return -jnp.sum(rho)
-    if not 1 <= k <= rho.size:
+    h1, h2 = jnp.asarray(h1), jnp.asarray(h2)
+    _check_views(h1, h2)
+    narrowest = min(h1.shape[1], h2.shape[1])
+    if k is not None and not 1 <= k <= narrowest:
         raise ConfigError(
-            f"k={k} correlations were asked for, but the narrower view has {rho.size} dimensions: "
-            f"choose k from 1 to {rho.size}"
+            f"k={k} correlations were asked for, but the narrower view has {narrowest} dimensions: "
+            f"choose k from 1 to {narrowest}"
         )
-    return -jnp.sum(rho[:k])
+    return -jnp.sum(canonical_correlations(h1, h2, ridge=ridge, weight=weight)[:k])
 
 
 def canonical_correlations(

@@ -9,12 +9,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.objective import check_pair, check_two_views, paired_views
+from mmjax.objectives.objective import Objective, check_pair, check_two_views, paired_views
 from mmjax.structs import Batch, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoNCE:
+class InfoNCE(Objective):
     """Symmetric InfoNCE between two views, the loss of CLIP, at a fixed temperature.
 
     Attributes:
@@ -43,7 +43,7 @@ class InfoNCE:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmoidContrastive:
+class SigmoidContrastive(Objective):
     """Pairwise sigmoid loss between two views, the loss of SigLIP, with fixed scale and bias.
 
     Attributes:

@@ -8,12 +8,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Shaped
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.objective import label_of
+from mmjax.objectives.objective import Objective, label_of
 from mmjax.structs import Batch, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropy:
+class CrossEntropy(Objective):
     """Softmax cross-entropy of the model's logits against one label an example.
 
     Attributes:

@@ -14,12 +14,18 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.objective import check_pair, check_two_views, label_of, paired_views
+from mmjax.objectives.objective import (
+    Objective,
+    check_pair,
+    check_two_views,
+    label_of,
+    paired_views,
+)
 from mmjax.structs import Batch, Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointEmbedding:
+class JointEmbedding(Objective):
     """Squared distance between the embeddings of the same meaning, regularised.
 
     Attributes:

@@ -1,8 +1,8 @@
 """What an experiment may list under `objectives`, and how an objective finds its rows and views."""
 
+import abc
 import difflib
 from collections.abc import Iterable
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,22 +11,19 @@ from mmjax.errors import ConfigError
 from mmjax.structs import Batch, Outputs
 
 
-class Objective(Protocol):
-    """One term of the training loss: `weight` times what the call returns."""
+class Objective(abc.ABC):
+    """Base of the objectives: one term of the loss, `weight` times what the call returns."""
+
+    weight: float  # the factor of this term in the training loss
 
     @property
-    def weight(self) -> float:
-        """The factor of this term in the training loss."""
-        ...
-
-    @property
+    @abc.abstractmethod
     def name(self) -> str:
         """The key of this term among the metrics."""
-        ...
 
+    @abc.abstractmethod
     def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
         """The scalar loss of one batch, not yet multiplied by `weight`."""
-        ...
 
 
 def paired_views(

@@ -11,7 +11,18 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["COLOURS", "Dots", "Number", "Series", "axis_ticks", "dot_chart", "line_chart", "number"]
+__all__ = [
+    "COLOURS",
+    "MOST_POINTS",
+    "Dots",
+    "Number",
+    "Series",
+    "axis_ticks",
+    "dot_chart",
+    "line_chart",
+    "many_decades",
+    "number",
+]
 
 Number = int | float
 
@@ -122,6 +133,7 @@ def line_chart(
     *,
     label: str,
     x_label: str = "step",
+    x_range: tuple[Number, Number] | None = None,
     unit: str = "",
     log: bool = False,
     legend: bool = True,
@@ -132,6 +144,7 @@ def line_chart(
         series: the lines; the first is drawn first, at the bottom.
         label: what the chart shows, for readers who cannot see it.
         x_label: written below the x axis.
+        x_range: both ends of the x axis, so that charts can share it; else as far as the lines go.
         unit: written above the y axis.
         log: a logarithmic y axis; needs values above 0.
         legend: whether to name the lines within the chart.
@@ -144,6 +157,7 @@ def line_chart(
         v for one in thin for part in (one.y, one.low, one.high) for v in part if _ok(v, log)
     ]
     steps = [x for one in thin for x in one.x]
+    steps += x_range or ()
     if not heights:
         return '<p class="nothing">No finite value to draw.</p>'
     first, last = min(steps), max(max(steps), min(steps) + 1)
@@ -191,10 +205,10 @@ def dot_chart(rows: Sequence[Dots], *, label: str) -> str:
     ends = [v for v in ends if _ok(v)]
     if not ends:
         return '<p class="nothing">No finite value to draw.</p>'
-    left = min(max(len(row.label) for row in rows) * 6.2 + 12, 132)
+    left = min(max(len(row.label) for row in rows) * 6.2 + 12, 180)
     height = 26 * len(rows) + BOTTOM
     axis = _Axis(*_padded(min(ends), max(ends)), left + 6, WIDTH - RIGHT)
-    ticks = axis.ticks(4)
+    ticks = axis.ticks(4 if left < 132 else 3)
     parts = []
     for tick in ticks:
         x = axis.at(tick)
@@ -214,7 +228,7 @@ def dot_chart(rows: Sequence[Dots], *, label: str) -> str:
         for value in filter(_ok, row.values):
             parts.append(f'<circle class="seed" cx="{axis.at(value):.1f}" cy="{y}" r="4">')
             parts.append(f"<title>{escape(row.label)}: {number(value)}</title></circle>")
-        if _ok(row.mean):
+        if _ok(row.mean) and len(row.values) != 1:
             hover = f"{escape(row.label)}: mean {number(row.mean)}"
             hover += f" ± {number(row.std, 2)}" if _ok(row.std) else ""
             x = axis.at(row.mean)
@@ -281,13 +295,19 @@ def _hovers(series: Sequence[Series], x_axis: _Axis, x_label: str) -> list[str]:
 
 def _legend(series: Sequence[Series]) -> list[str]:
     """Swatches and names, in one line at the top right."""
+    labels = [one.label for one in series]
+    while sum(map(len, labels)) * 6.0 + 32 * len(labels) > WIDTH - LEFT - RIGHT:
+        longest = max(range(len(labels)), key=lambda index: len(labels[index]))
+        if len(labels[longest]) <= 4:
+            break
+        labels[longest] = labels[longest][:-2] + "…"
     parts, x = [], WIDTH - RIGHT
-    for one in reversed(series):
-        x -= 6.0 * len(one.label)
+    for one, label in zip(reversed(series), reversed(labels), strict=True):
+        x -= 6.0 * len(label)
         swatch = f'<path class="line" d="M{x - 20:.1f} 7.5h15"/>'
         if one.marks:
             swatch += f'<circle class="mark" cx="{x - 12.5:.1f}" cy="7.5" r="2.4"/>'
-        parts.append(f'<g class="{one.classes}">{swatch}</g>{_text(x, 11, one.label)}')
+        parts.append(f'<g class="{one.classes}">{swatch}</g>{_text(x, 11, label)}')
         x -= 32
     return parts
 
@@ -334,3 +354,9 @@ def _padded(low: Number, high: Number, log: bool = False) -> tuple[Number, Numbe
 def _ok(value: Number, log: bool = False) -> bool:
     """Whether a value can be drawn."""
     return math.isfinite(value) and abs(value) < 1e300 and (value > 0 or not log)
+
+
+def many_decades(values: Sequence[float]) -> bool:
+    """Whether a curve needs a logarithmic axis to be read."""
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > 1000 * min(finite)

@@ -120,7 +120,10 @@ class Checkpoints:
                 f"The checkpoint {folder} does not fit this experiment's model ({_reason(error)}): "
                 "use the experiment and the version of mmjax that made it."
             ) from error
-        leaves = [loaded["state"][name] for name in flat]
+        # Orbax gives a key a layout of rank 1: put every leaf where that of `like` lies.
+        leaves = [
+            jax.device_put(loaded["state"][name], leaf.sharding) for name, leaf in flat.items()
+        ]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def _manifest(self, step: int) -> dict[str, Any]:

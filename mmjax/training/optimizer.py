@@ -22,13 +22,14 @@ class Constant(Schedule):
     """A linear rise from 0 over the first steps, then the peak rate.
 
     Attributes:
-        warmup_steps: steps of the rise.
+        warmup_steps: steps of the rise; fewer than the run has.
     """
 
     warmup_steps: int = 0
 
     def build(self, peak: float, steps: int) -> optax.Schedule:
         """See `Schedule.build`."""
+        _check_warmup(self.warmup_steps, steps)
         return optax.warmup_constant_schedule(
             0.0 if self.warmup_steps else peak, peak, self.warmup_steps
         )
@@ -48,17 +49,21 @@ class Cosine(Schedule):
 
     def build(self, peak: float, steps: int) -> optax.Schedule:
         """See `Schedule.build`."""
-        if self.warmup_steps >= steps:
-            raise ConfigError(
-                f"A warm-up of {self.warmup_steps} steps does not fit in a run of {steps}: set "
-                "optimizer.schedule.warmup_steps below training.steps."
-            )
+        _check_warmup(self.warmup_steps, steps)
         return optax.warmup_cosine_decay_schedule(
             0.0 if self.warmup_steps else peak,
             peak,
             self.warmup_steps,
             steps,
             end_value=self.final * peak,
+        )
+
+
+def _check_warmup(warmup_steps: int, steps: int) -> None:
+    if not 0 <= warmup_steps < steps:
+        raise ConfigError(
+            f"A warm-up of {warmup_steps} steps does not fit in a run of {steps}: set "
+            f"optimizer.schedule.warmup_steps from 0 to {steps - 1}, below training.steps."
         )
 
 

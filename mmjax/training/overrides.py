@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+import difflib
 import io
 import re
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,6 @@ import tyro
 
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.training.experiment import Experiment
-
 
 Config = TypeVar("Config")
 
@@ -27,16 +27,17 @@ def load_module(path: str | Path) -> types.ModuleType:
     """
     path = Path(path)
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise ConfigError(
             f"The experiment file {path} cannot be read ({reason}): name a Python file such as "
             "experiments/digits_dcca.py."
         ) from error
-    module = types.ModuleType(path.stem)
+    # Its dataclasses are looked up by their module's name, which must be nobody else's.
+    module = types.ModuleType(f"experiment_{path.stem}")
     module.__file__ = str(path)
-    sys.modules[path.stem] = module  # where its dataclasses are looked up by their module's name
+    sys.modules[module.__name__] = module
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except SyntaxError as error:
@@ -45,28 +46,32 @@ def load_module(path: str | Path) -> types.ModuleType:
         ) from error
     except ConfigError:
         raise
-    except Exception as error:  # whatever the user's file raises is the user's to mend
-        trace = error.__traceback__
-        line = None
+    except (Exception, SystemExit) as error:  # whatever it raises is the user's to mend
+        trace, where = error.__traceback__, ""
         while trace:
             if trace.tb_frame.f_code.co_filename == str(path):
-                line = trace.tb_lineno
+                where = f" in line {trace.tb_lineno}"
             trace = trace.tb_next
         raise ConfigError(
-            f"The experiment file {path} fails in line {line}: {type(error).__name__}: {error}."
+            f"The experiment file {path} fails{where}: {type(error).__name__}: {error}."
         ) from error
     return module
 
 
-def load_experiment(path: str | Path) -> Experiment:
-    """The `experiment` of an experiment file; see `load_module`."""
-    experiment = getattr(load_module(path), "experiment", None)
+def experiment_of(module: types.ModuleType) -> Experiment:
+    """The `experiment` of a module that `load_module` has run."""
+    experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         raise ConfigError(
-            f"The file {path} defines no experiment: set `experiment = mmjax.training.Experiment("
-            "...)` in it."
+            f"The file {module.__file__} defines no experiment: set `experiment = "
+            "mmjax.training.Experiment(...)` in it."
         )
     return experiment
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """The `experiment` of an experiment file; see `load_module`."""
+    return experiment_of(load_module(path))
 
 
 def options_of(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -85,23 +90,29 @@ def options_of(value: Any, prefix: str = "") -> dict[str, Any]:
     return names
 
 
-def override(config: Config, words: Sequence[str], prog: str) -> Config:
+def override(
+    config: Config, words: Sequence[str], prog: str, others: Iterable[str] = ()
+) -> Config:
     """Applies `--dotted.name value` words; `--help` among them prints all names and ends.
+
+    Of an option that is given twice, the last counts.
 
     Args:
         config: an experiment, or a part of one, with the values that hold unless a word says more.
         words: of the command line.
         prog: how `--help` calls the command.
+        others: further options of the command, for the suggestion where one is misspelt.
 
     Raises:
         ConfigError: for a name that is not there (with the nearest) or a value that does not fit.
     """
-    names = options_of(config)
-    for word in words:
-        if word.startswith("--") and word != "--help":
-            name = word[2:].split("=")[0].replace("-", "_")
-            if name not in names:
-                raise unknown_name("option", name, names)
+    names = [_spelt(name) for name in options_of(config)]
+    given = [word.split("=")[0] for word in words if word.startswith("--") and word != "--help"]
+    for name in given:
+        if _spelt(name) not in names:
+            near = difflib.get_close_matches(_spelt(name), [*names, *map(_spelt, others)], n=1)
+            hint = f": did you mean {near[0]}?" if near else "."
+            raise ConfigError(f"There is no option {name}{hint} See `{prog} --help` for all.")
     out, err = io.StringIO(), io.StringIO()
     helps = "--help" in words or "-h" in words
     with contextlib.ExitStack() as hidden:
@@ -119,9 +130,47 @@ def override(config: Config, words: Sequence[str], prog: str) -> Config:
         except SystemExit:
             if helps:
                 raise
-    message = re.sub(r"[─-╿]+", " ", out.getvalue() + err.getvalue())
-    message = re.split(r"Argument helptext|For full helptext|Perhaps", " ".join(message.split()))[0]
-    raise ConfigError(f"{message.strip().rstrip('.')}. See `{prog} --help`.")
+    raise ConfigError(f"{_sentence(out.getvalue() + err.getvalue(), words)} See `{prog} --help`.")
+
+
+def _spelt(name: str) -> str:
+    """An option as `--help` spells it."""
+    return f"--{name.removeprefix('--').replace('_', '-')}"
+
+
+def _sentence(complaint: str, words: Sequence[str]) -> str:
+    """What tyro says in a box of several lines, in one sentence.
+
+    The box holds a title, the complaint and, for a value of a wrong type, the option and its type,
+    each between two rules.
+    """
+    parts = [" ".join(part.split()) for part in re.split(r"\n\s*[-─]{5,}\s*\n", complaint)]
+    said, about = [*parts, "", ""][1:3]
+    if found := re.match(r"Error parsing (--\S+):", said):
+        kind = re.match(rf"Argument helptext: {re.escape(found[1])} (\S+)", about)
+        wanted = kind[1].replace("INT", "a whole number").replace("FLOAT", "a number") if kind else ""
+        wanted = wanted.replace("{None}|", "None or ") or "another value"
+        return f"The option {found[1]} cannot be {_value(found[1], words)!r}: give it {wanted}."
+    if found := re.match(r"invalid choice (.+) for argument '(\S+)'\. Expected one of (.+)", said):
+        return f"The option {found[2]} cannot be {found[1]}: choose one of {found[3].rstrip('.')}."
+    if found := re.match(r"Missing value for argument '(\S+)'\. Expected (\d+)", said):
+        return f"The option {found[1]} needs {found[2]} value(s) after it."
+    if found := re.match(r"Unrecognized options: (.+)", said):
+        return f"Nothing is known of {found[1]!r}."
+    return re.sub(r"^Error parsing \S+: ", "", said or " ".join(complaint.split())).rstrip(".") + "."
+
+
+def _value(option: str, words: Sequence[str]) -> str:
+    """The words after an option, where it is given last."""
+    taken: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            asked = _spelt(name) == option
+            taken = ([value] if equals else []) if asked else taken
+        elif asked:
+            taken.append(word)
+    return " ".join(taken)
 
 
 def replace_at(value: Any, path: str, new: Any) -> Any:

@@ -15,7 +15,7 @@ from mmjax.errors import ConfigError
 from mmjax.structs import Batch
 from mmjax.training.experiment import Experiment, check
 from mmjax.training.predictions import Predictor
-from mmjax.training.sharding import batch_sharding
+from mmjax.training.sharding import batch_sharding, state_shardings
 from mmjax.training.step import TrainState, create_state, eval_step, train_step
 
 
@@ -66,7 +66,7 @@ class Setup:
 
     def compile_step(self, state: TrainState) -> jax.stages.Wrapped:
         """The jitted train step; it takes over the memory of the state that it is given."""
-        shardings = jax.tree.map(lambda array: array.sharding, state)
+        shardings = state_shardings(state, self.mesh)
         return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
 
     @cached_property

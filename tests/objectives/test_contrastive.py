@@ -1,5 +1,7 @@
 """InfoNCE and the sigmoid loss: against float64 NumPy, masks, zero vectors, extreme scales."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +49,7 @@ def nce(z1, z2, weight=None):
     return info_nce(z1, z2, temperature=0.1, weight=weight)
 
 
+@functools.cache
 def gradients_of(loss):
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
 
