@@ -3,8 +3,8 @@
     mmjax ablate experiments/shapes_information.py --seeds 2
 
 The label of `shapes` is told by every modality (redundant), by the sound alone (unique), or only by
-picture and sound together (synergy: exclusive or). Accuracy on 4,000 test examples as a share of the
-best possible one, which is known in closed form.
+picture and sound together (synergy: exclusive or). Accuracy on 4,000 test examples as a share of
+the best possible one, which is known in closed form.
 """
 
 from itertools import combinations

@@ -2,9 +2,9 @@
 
     MMJAX_DATA=... mmjax ablate experiments/spoken_digits.py --seeds 3
 
-An MNIST image with Gaussian pixel noise and an FSDD clip of the same digit with white noise, as loud as
-`audio_noise` says; accuracy on the 3,000 test pairs, whose 300 clips and 3,000 images are of the
-official test parts.
+An MNIST image with Gaussian pixel noise and an FSDD clip of the same digit with white noise, as
+loud as `audio_noise` says; accuracy on the 3,000 test pairs, whose 300 clips and 3,000 images are
+of the official test parts.
 """
 
 from mmjax.data import SpokenDigits
@@ -17,18 +17,18 @@ from mmjax.training import AdamW, Cosine, Experiment, Training
 
 experiment = Experiment(
     name="spoken-digits",
-    data=SpokenDigits(image_noise=0.6, audio_noise=2.0),
+    data=SpokenDigits(image_noise=0.8, audio_noise=2.0),
     model=FusionModel(
         encoders={
-            "image": LeNet(blocks=2, channels=16, width=64, batch_norm=True),
-            "audio": LogMelCNN(blocks=3, channels=8, width=64, batch_norm=True),
+            "image": LeNet(blocks=3, channels=8, kernel=5, width=64, batch_norm=True),
+            "audio": LogMelCNN(channels=8, bands=32, frame_ms=32.0, hop_ms=16.0, batch_norm=True),
         },
         fusion=Concat(),
         head=Classifier(hidden=(64,), dropout=0.2),
     ),
     objectives=(CrossEntropy(),),
     optimizer=AdamW(learning_rate=2e-3, weight_decay=1e-2, schedule=Cosine(warmup_steps=50)),
-    training=Training(steps=800, batch_size=128, eval_every=200, monitor="accuracy"),
+    training=Training(steps=600, batch_size=128, eval_every=200, monitor="accuracy"),
     evaluation=(Classification(),),
 )
 

@@ -38,5 +38,6 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
     """
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return ConfigError(f"There is no {what} {name!r}: {hint}There are: {', '.join(known)}.")
+    hint = f": did you mean {near[0]!r}?" if near else "."
+    there = f"There are: {', '.join(known)}." if known else "There is none."
+    return ConfigError(f"There is no {what} {name!r}{hint} {there}")

@@ -3,8 +3,8 @@
     python experiments/benchmarks/loop_overhead.py
 
 A pair of three-layer perceptrons at batch 256 on `digits_halves`. Each round times the real loop
-(`mmjax train`, from its own timing.jsonl) and then the bare compiled step, on the same machine within
-seconds; the cost is the difference, without the wait for data, which is printed apart.
+(`mmjax train`, from its own timing.jsonl) and then the bare compiled step, on the same machine
+within seconds; the cost is the difference, without the wait for data, which is printed apart.
 """
 
 import json
@@ -51,6 +51,4 @@ if __name__ == "__main__":
     }
     print(f"ms a step, median of {ROUNDS} rounds (lowest to highest)")
     for name, values in columns.items():
-        print(
-            f"{name:20} {statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-        )
+        print(f"{name:20} {statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})")

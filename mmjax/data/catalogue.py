@@ -43,7 +43,7 @@ def resolve_folder(option: str | None) -> Path | None:
     named = option or os.environ.get(FOLDER_VARIABLE)
     if not named:
         return None
-    folder = Path(named).expanduser()
+    folder = Path(os.path.expanduser(named))  # which leaves an unknown ~user as it is
     if not folder.is_dir():
         origin = "--data-dir" if option else FOLDER_VARIABLE
         raise DataError(

@@ -33,7 +33,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.objective import Objective, check_two_views, paired_views
+from mmjax.objectives.objective import Objective, check_two_views, paired_views, working_dtype
 from mmjax.structs import Batch, Outputs
 
 
@@ -145,7 +145,7 @@ def canonical_correlations(
     h1, h2 = jnp.asarray(h1), jnp.asarray(h2)
     _check_views(h1, h2)
     _check_ridge(ridge)
-    dtype = jnp.promote_types(jnp.promote_types(h1.dtype, h2.dtype), jnp.float32)
+    dtype = working_dtype(h1, h2)
     rows = jnp.ones(len(h1), dtype) if weight is None else jnp.asarray(weight, dtype)
     if rows.shape != h1.shape[:1]:
         raise ConfigError(
@@ -235,16 +235,14 @@ _correlations.defvjp(_correlations_forward, _correlations_backward)
 
 def _centred(h: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The view over its scale minus its weighted mean, [B, D]; that mean, [1, D]; the scale."""
-    there = weight[:, None] > 0
-    x = jnp.where(there, h.astype(weight.dtype), 0)
+    x = jnp.where(weight[:, None] > 0, h.astype(weight.dtype), 0)
     scale = jnp.maximum(jnp.max(jnp.abs(x)), 1)
     x = x / scale
     share = (weight / jnp.maximum(jnp.sum(weight), jnp.finfo(weight.dtype).tiny))[:, None]
     mean = jnp.sum(share * x, axis=0, keepdims=True)
     x = x - mean
     # A second pass takes away what the sum of the first lost to rounding.
-    x = x - jnp.sum(share * x, axis=0, keepdims=True)
-    return jnp.where(there, x, 0), mean, scale
+    return x - jnp.sum(share * x, axis=0, keepdims=True), mean, scale
 
 
 def _covariance(
@@ -268,7 +266,7 @@ def _cholesky(C: jax.Array, mean: jax.Array, ridge: jax.Array) -> Float[Array, "
     """The factor of a covariance with its ridge, raised as the module's first lines say."""
     info = jnp.finfo(C.dtype)
     variance = jnp.diagonal(C)
-    # tiny / eps rather than tiny: the gradient holds one over the square root of it, twice.
+    # tiny / eps rather than tiny: the gradient holds its inverse, which must not overflow.
     least = jnp.maximum(jnp.square(4 * info.eps * mean[0]), info.tiny / info.eps)
     least = jnp.maximum(least, ridge)
 

@@ -9,7 +9,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.objective import Objective, check_pair, check_two_views, paired_views
+from mmjax.objectives.objective import (
+    Objective,
+    check_pair,
+    check_two_views,
+    paired_views,
+    working_dtype,
+)
 from mmjax.structs import Batch, Outputs
 
 
@@ -164,7 +170,7 @@ def _cosines(
 ) -> tuple[Float[Array, "B B"], Float[Array, " B"]]:
     """All cosines between two views, rows of weight 0 taken as zero vectors, and the weights."""
     check_pair(z1, z2)
-    dtype = jnp.promote_types(jnp.promote_types(z1.dtype, z2.dtype), jnp.float32)
+    dtype = working_dtype(z1, z2)
     rows = jnp.ones(len(z1), dtype) if weight is None else jnp.asarray(weight, dtype)
     there = rows[:, None] > 0
     n1 = _normalised(jnp.where(there, z1.astype(dtype), 0))

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer, Shaped
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.objective import Objective, label_of
+from mmjax.objectives.objective import Objective, label_of, working_dtype
 from mmjax.structs import Batch, Outputs
 
 
@@ -81,7 +81,7 @@ def cross_entropy(
     """
     _check_smoothing(label_smoothing)
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
-    dtype = jnp.promote_types(logits.dtype, jnp.float32)
+    dtype = working_dtype(logits)
     rows = jnp.ones(len(logits), dtype) if weight is None else jnp.asarray(weight, dtype)
     there = rows > 0
     # Emptied before the softmax: a NaN masked only afterwards would come back in the gradient.

@@ -20,6 +20,7 @@ from mmjax.objectives.objective import (
     check_two_views,
     label_of,
     paired_views,
+    working_dtype,
 )
 from mmjax.structs import Batch, Outputs
 
@@ -122,7 +123,7 @@ def joint_embedding(
             f"({len(f)}, {len(f)}): give one number for every pair"
         )
     _check_numbers(regularization, margin)
-    dtype = jnp.promote_types(jnp.promote_types(f.dtype, g.dtype), jnp.float32)
+    dtype = working_dtype(f, g)
     rows = jnp.ones(len(f), dtype) if weight is None else jnp.asarray(weight, dtype)
     there = rows > 0
     f = jnp.where(there[:, None], f.astype(dtype), 0)

@@ -81,7 +81,7 @@ class LinearCCA:
                 f"{n} examples cannot give the covariance of {max(columns)} columns: use more "
                 "examples, fewer columns, or a ridge above 0"
             )
-        self.mean_ = (X.mean(axis=0), Y.mean(axis=0))
+        self.mean_ = (_mean(X), _mean(Y))
         X, Y = X - self.mean_[0], Y - self.mean_[1]
         whiten_x = _whitening(X, self.mean_[0], self.ridge)
         whiten_y = _whitening(Y, self.mean_[1], self.ridge)
@@ -171,6 +171,12 @@ def _checked(x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
             f"x has {len(views['x'])} rows and y {len(views['y'])}: give both the same examples"
         )
     return views["x"], views["y"]
+
+
+def _mean(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
+    """The means of the columns, in two passes: the second mends the rounding of the first."""
+    mean = x.mean(axis=0)
+    return mean + (x - mean).mean(axis=0)
 
 
 def _whitening(x: Float[np.ndarray, "N D"], mean: np.ndarray, ridge: float | int) -> np.ndarray:

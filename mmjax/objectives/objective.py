@@ -1,13 +1,11 @@
 """What an experiment may list under `objectives`, and how an objective finds its rows and views."""
 
 import abc
-import difflib
-from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, unknown_name
 from mmjax.structs import Batch, Outputs
 
 
@@ -45,7 +43,7 @@ def paired_views(
     """
     for view in views:
         if view not in outputs.embeddings:
-            raise ConfigError(no_such_name("embedding", view, outputs.embeddings))
+            raise unknown_name("embedding", view, outputs.embeddings)
     first, second = views
     both = jnp.asarray(outputs.present[first]) & jnp.asarray(outputs.present[second])
     weight = jnp.where(both, jnp.asarray(batch.weight, jnp.float32), 0)
@@ -63,7 +61,7 @@ def label_of(batch: Batch, target: str) -> jax.Array:
         ConfigError: the batch has no such target, or it is not one integer an example.
     """
     if target not in batch.targets:
-        raise ConfigError(no_such_name("target", target, batch.targets))
+        raise unknown_name("target", target, batch.targets)
     label = jnp.asarray(batch.targets[target])
     if label.ndim != 1 or not jnp.issubdtype(label.dtype, jnp.integer):
         raise ConfigError(
@@ -71,6 +69,11 @@ def label_of(batch: Batch, target: str) -> jax.Array:
             "objective needs one integer label an example: name another target"
         )
     return label
+
+
+def working_dtype(*arrays: jax.Array) -> jnp.dtype:
+    """The type to compute in: float64 if an array has it, else float32."""
+    return jnp.dtype("float64" if any(a.dtype == "float64" for a in arrays) else "float32")
 
 
 def check_pair(first: jax.Array, second: jax.Array) -> None:
@@ -96,12 +99,3 @@ def check_two_views(views: tuple[str, str]) -> None:
     first, second = views
     if first == second:
         raise ConfigError(f"views=('{first}', '{second}') names one view twice: name two views")
-
-
-def no_such_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not there, with the nearest one that is."""
-    there = sorted(known)
-    close = difflib.get_close_matches(name, there, n=1)
-    listed = ", ".join(f"'{each}'" for each in there) or "none"
-    hint = f": did you mean '{close[0]}'?" if close else f": name one of the {kind}s that there are"
-    return f"there is no {kind} '{name}' (there are: {listed}){hint}"

@@ -9,6 +9,8 @@ import dataclasses
 import datetime
 import math
 import platform
+import re
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,18 +52,34 @@ def rows_of(module: ModuleType, words: Sequence[str], only: Sequence[str], prog:
         ConfigError: for a row, or a path in one, that is not there.
     """
     experiment = override(module.experiment, words, prog)
-    table: Mapping[str, Mapping[str, Any]] = getattr(module, "rows", {experiment.name: {}})
+    table = getattr(module, "rows", {experiment.name: {}})
+    _check_table(table)
     for name in only:
         if name not in table:
             raise unknown_name("row", name, table)
     rows = []
     for name in only or table:
         changed = experiment
-        for path, value in table[name].items():
-            changed = replace_at(changed, path, value)
-        check(changed)
+        try:
+            for path, value in table[name].items():
+                changed = replace_at(changed, path, value)
+            check(changed)
+        except ConfigError as error:
+            raise ConfigError(f"Row {name!r}: {error}") from error
         rows.append(Row(name, table[name], changed))
     return rows
+
+
+def _check_table(table: Any) -> None:
+    """Refuses rows that are not name -> {dotted path: value}, or whose name is no folder's."""
+    if not (isinstance(table, Mapping) and all(isinstance(row, Mapping) for row in table.values())):
+        raise ConfigError("`rows` is not a mapping from names to mappings {dotted path: value}.")
+    for name in table:
+        if not isinstance(name, str) or not name.strip(". ") or re.search(r"[/\\\x00-\x1f]", name):
+            raise ConfigError(
+                f"The row name {name!r} cannot name a folder: leave out slashes, and use more than "
+                "dots and spaces."
+            )
 
 
 def ablate(
@@ -89,6 +107,7 @@ def ablate(
     """
     if seeds < 1:
         raise ConfigError(f"--seeds is {seeds}: it must be 1 or more.")
+    _refuse_other(study_dir, name)
     gathered = []
     for row in rows:
         results, runs = {}, []
@@ -109,7 +128,7 @@ def ablate(
     study = {
         "name": name,
         "title": title,
-        "command": " ".join(command),
+        "command": shlex.join(command),
         "columns": columns,
         "rows": gathered,
         "machine": f"{platform.machine()}, {platform.system()}",
@@ -117,6 +136,18 @@ def ablate(
     }
     RunDirectory(study_dir).write(RESULTS, study)
     return study
+
+
+def _refuse_other(study_dir: Path, name: str) -> None:
+    """Refuses a directory of another study, or of a single run."""
+    other = None
+    if (study_dir / "config.json").exists():
+        other = "a run"
+    elif (study_dir / RESULTS).exists():
+        found = RunDirectory(study_dir).read(RESULTS).get("name")
+        other = None if found == name else f"the study {found!r}"
+    if other:
+        raise ConfigError(f"{study_dir} holds {other}: name another directory with --run-dir.")
 
 
 def _cells(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, Any]]:

@@ -7,19 +7,27 @@ disk filled while saving leaves the earlier ones as they were.
 
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from mmjax.errors import RunError
 from mmjax.training.step import TrainState
 
 MANIFEST = "manifest.json"
+_DRAFT = "saving-"  # how the folders begin that are no checkpoint yet, or none any more
+
+# Orbax logs a traceback from every thread that fails; the `RunError` says it once.
+logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
 
 
 class Checkpoints:
@@ -36,7 +44,8 @@ class Checkpoints:
         """The steps that have a checkpoint, in order."""
         if not self.folder.is_dir():
             return []
-        return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdigit())
+        names = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def facts(self, step: int) -> dict[str, Any]:
         """What was noted beside the arrays when the checkpoint was saved."""
@@ -54,45 +63,57 @@ class Checkpoints:
         """Saves a state, the data iterator's position and JSON facts under the state's step.
 
         Raises:
-            RunError: where it cannot be written; the earlier checkpoints stay.
+            RunError: where it cannot be written, or the parameters are not finite; the earlier
+                checkpoints stay.
         """
         step = int(state.step)
         target = self.folder / str(step)
         if target.exists():
             return
-        draft = self.folder / f"saving-{step}"
+        if not _all_finite((state.params, state.stats)):
+            raise RunError(
+                f"The parameters after {step} steps are not finite and are not saved, "
+                f"{self._last_good()}: lower optimizer.learning_rate or set optimizer.clip_norm."
+            )
+        draft = self.folder / f"{_DRAFT}{step}"
+        flat = _flat(state)
+        threads = set(threading.enumerate())
         try:
-            shutil.rmtree(draft, ignore_errors=True)
+            self._sweep()
             self.folder.mkdir(parents=True, exist_ok=True)
             ocp.save_checkpointables(
-                draft.absolute(), {"state": _flat(state), "data": data}, overwrite=True
+                draft.absolute(), {"state": flat, "data": data}, overwrite=True
             )
-            files = {path: _sha256(draft / path) for path in _files(draft)}
+            manifest = {
+                "step": step,
+                "facts": facts,
+                "files": {path: _sha256(draft / path) for path in _files(draft)},
+                "arrays": {name: _look(leaf) for name, leaf in flat.items()},
+            }
             with open(draft / MANIFEST, "w", encoding="utf-8") as file:
-                json.dump({"step": step, "facts": facts, "files": files}, file, indent=1)
+                json.dump(manifest, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, target)
         except (
             Exception
         ) as error:  # Orbax and TensorStore raise many kinds; the state is still whole
-            shutil.rmtree(draft, ignore_errors=True)
-            good = self.steps()
-            last = (
-                f"the last good one is {self.folder / str(good[-1])}" if good else "there is none"
-            )
+            for thread in set(threading.enumerate()) - threads:
+                # Orbax's, of which the first to fail has raised; their own `join` raises again.
+                threading.Thread.join(thread, timeout=1)
+            self._sweep()
             raise RunError(
                 f"The checkpoint of step {step} cannot be written to {self.folder} "
-                f"({_reason(error)}), {last}: make room there and run the same command again."
+                f"({_reason(error)}), {self._last_good()}: make room there and run the same "
+                "command again."
             ) from error
 
     def keep(self, steps: Iterable[int]) -> None:
         """Deletes all checkpoints but these."""
         for step in set(self.steps()) - set(steps):
-            # The manifest goes first: what is half deleted is then no checkpoint any more.
-            doomed = self.folder / f"saving-{step}"
-            os.replace(self.folder / str(step), doomed)
-            shutil.rmtree(doomed)
+            # Renamed first: what is half deleted is then no checkpoint any more.
+            os.replace(self.folder / str(step), self.folder / f"{_DRAFT}{step}")
+        self._sweep()
 
     def restore(self, step: int, like: TrainState, data: Any = None) -> TrainState:
         """Reads a checkpoint.
@@ -108,6 +129,7 @@ class Checkpoints:
         folder = self.folder / str(step)
         self._verify(step)
         flat = _flat(like)
+        self._check_model(step, flat)
         shapes = {
             name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
             for name, leaf in flat.items()
@@ -129,9 +151,15 @@ class Checkpoints:
     def _manifest(self, step: int) -> dict[str, Any]:
         path = self.folder / str(step) / MANIFEST
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            manifest = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise self._damaged(step, f"{MANIFEST} cannot be read") from error
+        parts = ("facts", "files", "arrays")
+        if not isinstance(manifest, dict) or not all(
+            isinstance(manifest.get(part), dict) for part in parts
+        ):
+            raise self._damaged(step, f"{MANIFEST} lacks one of its parts {', '.join(parts)}")
+        return manifest
 
     def _verify(self, step: int) -> None:
         folder = self.folder / str(step)
@@ -140,6 +168,30 @@ class Checkpoints:
                 raise self._damaged(step, f"its file {path} is missing")
             if _sha256(folder / path) != digest:
                 raise self._damaged(step, f"its file {path} is not what was written")
+
+    def _check_model(self, step: int, flat: dict[str, jax.Array]) -> None:
+        """Refuses a model whose arrays are not those of the checkpoint."""
+        there, here = self._manifest(step)["arrays"], {name: _look(flat[name]) for name in flat}
+        differing = [name for name in here | there if here.get(name) != there.get(name)]
+        if differing:
+            name, more = differing[0], len(differing) - 1
+            raise RunError(
+                f"The checkpoint {self.folder / str(step)} is of another model ({name} is "
+                f"{there.get(name, 'absent')} in it and {here.get(name, 'absent')} here"
+                f"{f', and {more} more differ' if more else ''}): use the experiment and the "
+                "version of mmjax that made it."
+            )
+
+    def _last_good(self) -> str:
+        good = self.steps()
+        return (
+            f"the last good one is {self.folder / str(good[-1])}" if good else "there is none yet"
+        )
+
+    def _sweep(self) -> None:
+        """Deletes what was left half written or half deleted."""
+        for left in self.folder.glob(f"{_DRAFT}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _damaged(self, step: int, what: str) -> RunError:
         others = [other for other in self.steps() if other != step]
@@ -157,6 +209,16 @@ def _flat(state: TrainState) -> dict[str, jax.Array]:
     }
 
 
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
+    return jnp.stack([jnp.asarray(True), *finite]).all()
+
+
+def _look(leaf: jax.Array) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
 def _files(folder: Path) -> list[str]:
     return sorted(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
@@ -168,8 +230,13 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if "No space left" in text or getattr(error, "errno", None) == 28:
-        return "no space left on the device"
-    return " ".join(f"{type(error).__name__}: {text}".split())[:200]
+def _reason(error: BaseException | None) -> str:
+    """What the operating system said, where it is to be found; else the error as it is."""
+    first, text = error, str(error)
+    while error:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror.lower()
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            return os.strerror(int(code[1])).lower()
+        error = error.__cause__ or error.__context__
+    return " ".join(f"{type(first).__name__}: {text}".split())[:200]

@@ -11,6 +11,7 @@ from mmjax.data import Dataset, Transform
 from mmjax.errors import ConfigError
 from mmjax.models import Model
 from mmjax.objectives import Objective
+from mmjax.training.config import check_types
 from mmjax.training.optimizer import AdamW, Optimizer
 from mmjax.training.sharding import Mesh
 
@@ -136,6 +137,7 @@ def check(experiment: Experiment) -> None:
     Raises:
         ConfigError: naming the option and the mend.
     """
+    check_types(experiment)
     training = experiment.training
     devices = jax.device_count()
     mesh = training.mesh.build()

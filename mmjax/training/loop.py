@@ -20,12 +20,12 @@ import numpy as np
 
 from mmjax.data import train_batches
 from mmjax.data.catalogue import fingerprint
-from mmjax.errors import RunError
+from mmjax.errors import RunError, unknown_name
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import to_json
-from mmjax.training.experiment import Evaluator, Experiment
-from mmjax.training.predictions import Predictor
-from mmjax.training.progress import Clock, Reporter
+from mmjax.training.experiment import Experiment
+from mmjax.training.predictions import evaluate
+from mmjax.training.progress import Clock, Reporter, tensorboard
 from mmjax.training.run_directory import RunDirectory, environment
 from mmjax.training.setup import Setup, prepare
 from mmjax.training.step import TrainState
@@ -62,7 +62,8 @@ def train(
     """
     directory = RunDirectory(run_dir)
     config = to_json(experiment)
-    if (run_dir / "config.json").exists():  # a wrong directory is told before any data is read
+    directory.refuse_other(config)  # told before any data is read
+    if (run_dir / "config.json").exists():
         directory.claim(config)
     try:
         if (run_dir / "result.json").exists():
@@ -131,12 +132,12 @@ class _Run:
             self.seconds = self.checkpoints.facts(saved[-1])["seconds"]
         self.step = saved[-1] if saved else 0
         for name in (METRICS, TIMING):
-            directory.cut_after(name, self.step)
+            directory.cut_after(name, self.step if saved else -1)
         self.begun = time.perf_counter() - self.seconds
         self.clock = Clock()
         self.speed: dict[str, float] = {}
         self.reporter = Reporter(setup.experiment.name, training.steps, self.step)
-        self.tensorboard = _tensorboard(directory.path, self.step) if training.tensorboard else None
+        self.tensorboard = tensorboard(directory.path, self.step) if training.tensorboard else None
         if saved:
             self.reporter.say(
                 f"Going on from the checkpoint of step {self.step} in {directory.path}"
@@ -151,6 +152,8 @@ class _Run:
         pending: _Pending | None = None
         try:
             with jax.set_mesh(self.setup.mesh):
+                if self.step == 0 and (training.eval_every or training.monitor):
+                    self._monitored(self._evaluate())  # an evaluation that fails, fails here
                 while self.step < training.steps and not stopped():
                     begun = time.perf_counter()
                     batch = next(self.batches)
@@ -177,6 +180,7 @@ class _Run:
                 self._save(self._evaluate() if ended and training.monitor else {})
         finally:
             self.reporter.close()
+            self.batches.close()
         if self.step < training.steps:
             raise Interrupted(
                 f"Stopped at step {self.step} of {training.steps} by {stopped()}; the state is "
@@ -216,19 +220,22 @@ class _Run:
         self.reporter.metrics(self.step, metrics)
         return metrics
 
+    def _monitored(self, metrics: dict[str, float]) -> float | None:
+        """The metric that `training.monitor` names, of an evaluation."""
+        name = f"valid/{self.training.monitor}"
+        if not metrics or not self.training.monitor:
+            return None
+        if name not in metrics:
+            there = [key.removeprefix("valid/") for key in metrics]
+            raise unknown_name("metric for training.monitor", self.training.monitor, there)
+        return metrics[name]
+
     def _save(self, metrics: dict[str, float]) -> None:
         """Saves a checkpoint, and deletes all but the last two and the best."""
         facts: dict[str, Any] = {"seconds": round(time.perf_counter() - self.begun, 3)}
-        if metrics and self.training.monitor:
-            name = f"valid/{self.training.monitor}"
-            if name not in metrics:
-                there = [key.removeprefix("valid/") for key in metrics]
-                raise RunError(
-                    f"training.monitor is {self.training.monitor!r}, which no evaluation on "
-                    f"'valid' gives: choose one of {', '.join(there)}."
-                )
-            if math.isfinite(metrics[name]):
-                facts["monitor"] = metrics[name]
+        monitored = self._monitored(metrics)
+        if monitored is not None and math.isfinite(monitored):
+            facts["monitor"] = monitored
         self.directory.sync(METRICS)  # before the checkpoint that says that they were written
         self.checkpoints.save(self.state, self.batches, facts)
         best = self.checkpoints.best(self.training.monitor_mode)
@@ -269,34 +276,5 @@ class _Run:
         )
 
 
-def evaluate(
-    evaluators: Sequence[Evaluator], predictor: Predictor, splits: Sequence[str]
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """Runs evaluations on splits.
-
-    Returns:
-        Numbers, and arrays as nested lists, both under `split/name`.
-    """
-    metrics, details = {}, {}
-    for split in splits:
-        for evaluator in evaluators:
-            for name, value in evaluator(predictor, split).items():
-                if isinstance(value, np.ndarray):
-                    details[f"{split}/{name}"] = value.tolist()
-                else:
-                    metrics[f"{split}/{name}"] = float(value)
-    return metrics, details
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _tensorboard(path: Path, step: int) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise RunError(
-            "training.tensorboard needs the package tensorboardX: pip install 'mmjax[tensorboard]'."
-        ) from error
-    return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)

@@ -90,9 +90,7 @@ def options_of(value: Any, prefix: str = "") -> dict[str, Any]:
     return names
 
 
-def override(
-    config: Config, words: Sequence[str], prog: str, others: Iterable[str] = ()
-) -> Config:
+def override(config: Config, words: Sequence[str], prog: str, others: Iterable[str] = ()) -> Config:
     """Applies `--dotted.name value` words; `--help` among them prints all names and ends.
 
     Of an option that is given twice, the last counts.
@@ -148,21 +146,26 @@ def _sentence(complaint: str, words: Sequence[str]) -> str:
     said, about = [*parts, "", ""][1:3]
     if found := re.match(r"Error parsing (--\S+):", said):
         kind = re.match(rf"Argument helptext: {re.escape(found[1])} (\S+)", about)
-        wanted = kind[1].replace("INT", "a whole number").replace("FLOAT", "a number") if kind else ""
+        wanted = (
+            kind[1].replace("INT", "a whole number").replace("FLOAT", "a number") if kind else ""
+        )
         wanted = wanted.replace("{None}|", "None or ") or "another value"
         return f"The option {found[1]} cannot be {_value(found[1], words)!r}: give it {wanted}."
     if found := re.match(r"invalid choice (.+) for argument '(\S+)'\. Expected one of (.+)", said):
-        return f"The option {found[2]} cannot be {found[1]}: choose one of {found[3].rstrip('.')}."
+        return f"The option {found[2]} cannot be {found[1]}: choose one of {found[3].strip('().')}."
     if found := re.match(r"Missing value for argument '(\S+)'\. Expected (\d+)", said):
         return f"The option {found[1]} needs {found[2]} value(s) after it."
     if found := re.match(r"Unrecognized options: (.+)", said):
         return f"Nothing is known of {found[1]!r}."
-    return re.sub(r"^Error parsing \S+: ", "", said or " ".join(complaint.split())).rstrip(".") + "."
+    return (
+        re.sub(r"^Error parsing \S+: ", "", said or " ".join(complaint.split())).rstrip(".") + "."
+    )
 
 
 def _value(option: str, words: Sequence[str]) -> str:
     """The words after an option, where it is given last."""
     taken: list[str] = []
+    asked = False
     for word in words:
         name, equals, value = word.partition("=")
         if word.startswith("--"):
@@ -177,7 +180,7 @@ def replace_at(value: Any, path: str, new: Any) -> Any:
     """A copy of a config with the part at a dotted path replaced.
 
     Raises:
-        ConfigError: where the path does not lead anywhere.
+        ConfigError: where the path does not lead anywhere, or what is there refuses the value.
     """
     name, _, rest = path.partition(".")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -195,4 +198,7 @@ def replace_at(value: Any, path: str, new: Any) -> Any:
         return {**value, name: part}
     if isinstance(value, tuple):
         return tuple(part if str(i) == name else item for i, item in enumerate(value))
-    return dataclasses.replace(value, **{name: part})
+    try:
+        return dataclasses.replace(value, **{name: part})
+    except TypeError as error:  # a comparison with a value of another type
+        raise ConfigError(f"{type(value).__name__}.{name} cannot be {part!r}: {error}.") from error

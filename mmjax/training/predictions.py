@@ -1,13 +1,16 @@
 """What a model says of a whole split, as NumPy arrays on the host."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from mmjax.data import Dataset, Source, eval_batches
+from mmjax.errors import RunError
 from mmjax.structs import Batch, Outputs
+from mmjax.training.experiment import Evaluator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,4 +78,30 @@ class Predictor:
             whole["embeddings"][name] = array.astype(np.float32)
         if whole["logits"] is not None:
             whole["logits"] = whole["logits"].astype(np.float32)
+        for name, array in {**whole["embeddings"], "logits": whole["logits"]}.items():
+            if array is not None and not np.isfinite(array).all():
+                raise RunError(
+                    f"What the model gives for {name!r} on the split {split!r} is not finite: "
+                    "lower optimizer.learning_rate, set optimizer.clip_norm, or evaluate an "
+                    "earlier checkpoint."
+                )
         return Predictions(**whole)
+
+
+def evaluate(
+    evaluators: Sequence[Evaluator], predictor: Predictor, splits: Sequence[str]
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Runs evaluations on splits.
+
+    Returns:
+        Numbers, and arrays as nested lists, both under `split/name`.
+    """
+    metrics, details = {}, {}
+    for split in splits:
+        for evaluator in evaluators:
+            for name, value in evaluator(predictor, split).items():
+                if isinstance(value, np.ndarray):
+                    details[f"{split}/{name}"] = value.tolist()
+                else:
+                    metrics[f"{split}/{name}"] = float(value)
+    return metrics, details

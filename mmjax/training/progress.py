@@ -3,9 +3,13 @@
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mmjax.errors import RunError
 
 
 class Clock:
@@ -84,3 +88,14 @@ class Reporter:
         """Takes the bar away."""
         if self._bar:
             self._bar.stop()
+
+
+def tensorboard(path: Path, step: int) -> Any:
+    """A writer of TensorBoard events for a run that goes on after `step`."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise RunError(
+            "training.tensorboard needs the package tensorboardX: pip install 'mmjax[tensorboard]'."
+        ) from error
+    return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)

@@ -4,11 +4,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-from mmjax.errors import RunError, unknown_name
+from mmjax.errors import RunError
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import from_json
-from mmjax.training.experiment import Experiment
-from mmjax.training.loop import evaluate
+from mmjax.training.experiment import Experiment, check
+from mmjax.training.predictions import evaluate
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.setup import Setup
 from mmjax.training.step import TrainState
@@ -17,7 +17,11 @@ Which = Literal["best", "last"]
 
 
 def restore_run(
-    run_dir: Path, which: Which, folder: Path | None, definitions: ModuleType | None = None
+    run_dir: Path,
+    which: Which,
+    folder: Path | None,
+    definitions: ModuleType | None = None,
+    split: str | None = None,
 ) -> tuple[Setup, TrainState]:
     """Opens the data of a run and restores one of its checkpoints.
 
@@ -27,18 +31,25 @@ def restore_run(
             the last.
         folder: the folder of raw data, or None.
         definitions: a module with dataclasses of the config that are not mmjax's.
+        split: that the data set has to have, or None.
 
     Raises:
         RunError: for a directory without run or checkpoint, or a damaged one.
-        ConfigError: for a config that this version cannot make.
+        ConfigError: for a config that this version cannot make, or a split that is not there.
     """
     experiment = from_json(RunDirectory(run_dir).read("config.json"), definitions)
     if not isinstance(experiment, Experiment):
-        raise RunError(f"The file {run_dir / 'config.json'} holds no experiment.")
+        raise RunError(
+            f"The file {run_dir / 'config.json'} holds no experiment: name a directory that "
+            "`mmjax train` made."
+        )
+    check(experiment)
+    if split is not None:
+        experiment.data.check_split(split)
     checkpoints = Checkpoints(run_dir / "checkpoints")
     steps = checkpoints.steps()
     if not steps:
-        raise RunError(f"{run_dir} has no checkpoint yet: train it first.")
+        raise RunError(f"{run_dir} has no checkpoint yet: run `mmjax train` with it first.")
     best = checkpoints.best(experiment.training.monitor_mode) if which == "best" else None
     setup = Setup(experiment, folder)
     state = checkpoints.restore(steps[-1] if best is None else best, setup.create_state())
@@ -53,7 +64,5 @@ def evaluate_run(
     definitions: ModuleType | None = None,
 ) -> dict[str, float]:
     """Evaluates a checkpoint of a run on a split; see `restore_run`."""
-    setup, state = restore_run(run_dir, which, folder, definitions)
-    if split not in setup.experiment.data.splits:
-        raise unknown_name("split", split, setup.experiment.data.splits)
+    setup, state = restore_run(run_dir, which, folder, definitions, split)
     return evaluate(setup.experiment.evaluation, setup.predictor(state), [split])[0]

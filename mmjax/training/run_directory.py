@@ -6,9 +6,11 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +20,7 @@ from mmjax import __version__
 from mmjax.errors import ConfigError, RunError
 from mmjax.training.config import differences
 
+RESULT = "result.json"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 
 
@@ -37,6 +40,29 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self._lock: IO[str] | None = None
 
+    def refuse_other(self, config: Any) -> None:
+        """Refuses a directory that cannot become, or go on with, a run of this config.
+
+        Raises:
+            ConfigError: where it holds a run of another config, or another kind of thing.
+        """
+        if not (self.path / "config.json").exists():
+            known = {"lock", "config.json.tmp"}  # of a run that was killed as it began
+            if self.path.is_file() or (
+                self.path.is_dir() and any(e.name not in known for e in self.path.iterdir())
+            ):
+                raise ConfigError(
+                    f"{self.path} exists and is no run directory: name another with --run-dir."
+                )
+            return
+        changes = differences(self.read("config.json"), config)
+        if changes:
+            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+            raise ConfigError(
+                f"{self.path} holds a run of another config ({'; '.join(changes[:3])}{more}): name "
+                "another directory with --run-dir, or use the same config to go on."
+            )
+
     def claim(self, config: Any) -> None:
         """Makes the directory, or takes over the one of an earlier start of the same config.
 
@@ -44,18 +70,22 @@ class RunDirectory:
             ConfigError: where it holds a run of another config, or another kind of thing.
             RunError: where another process is at work in it, or it cannot be written.
         """
-        known = self.path / "config.json"
-        if self.path.exists() and not known.exists():
-            foreign = self.path.is_file() or any(
-                entry.name != "lock" for entry in self.path.iterdir()
-            )
-            if foreign:
-                raise ConfigError(
-                    f"{self.path} exists and is no run directory: name another with --run-dir."
-                )
+        self.refuse_other(config)
+        try:
+            self._lock_out_others()
+            self.refuse_other(config)  # one that began in between
+            if not (self.path / "config.json").exists():
+                self.write("config.json", config)
+        except BaseException:
+            self.release()
+            raise
+
+    def _lock_out_others(self) -> None:
+        if self._lock:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / "lock", "w", encoding="utf-8")  # noqa: SIM115
+            self._lock = open(self.path / "lock", "a", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise RunError(
                 f"The run directory {self.path} cannot be written ({error.strerror}): name another "
@@ -68,16 +98,6 @@ class RunDirectory:
                 f"Another process is training in {self.path}: wait for it, or name another "
                 "directory with --run-dir."
             ) from error
-        if not known.exists():
-            self.write("config.json", config)
-            return
-        changes = differences(self.read("config.json"), config)
-        if changes:
-            more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-            raise ConfigError(
-                f"{self.path} holds a run of another config ({'; '.join(changes[:3])}{more}): name "
-                "another directory with --run-dir, or use the same config to go on."
-            )
 
     def release(self) -> None:
         """Lets other processes train in the directory."""
@@ -86,55 +106,105 @@ class RunDirectory:
             self._lock = None
 
     def read(self, name: str) -> Any:
-        """A JSON file of the directory."""
+        """A JSON object, of a file of the directory.
+
+        Raises:
+            RunError: for a file that is missing or damaged.
+        """
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(value, dict):
+                raise ValueError("no JSON object")
+            if name == RESULT and not isinstance(value.get("metrics"), dict):
+                raise ValueError("no metrics")
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
                 f"{self.path} has no {name}, so it is no run directory of mmjax: name one that "
                 "`mmjax train` made."
             ) from error
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise RunError(
-                f"The file {path} is damaged or cannot be read: restore it, or start the run anew "
-                "in another directory."
+                f"The file {path} cannot be read ({error.strerror}): get the permission."
             ) from error
+        except ValueError as error:
+            mend = (
+                "delete it and run the same command again"
+                if name == RESULT
+                else "restore it, or start the run anew in another directory"
+            )
+            raise RunError(f"The file {path} is damaged ({error}): {mend}.") from error
+        return value
 
     def write(self, name: str, value: Any) -> None:
-        """Writes a JSON file, whole or not at all."""
+        """Writes a JSON file, whole or not at all; RunError where it cannot be written."""
+        text = json.dumps(value, indent=1, allow_nan=False) + "\n"
         draft = self.path / f"{name}.tmp"
-        with open(draft, "w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, self.path / name)
+        with self._writing(name):
+            try:
+                with open(draft, "w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(draft, self.path / name)
+            except OSError:
+                draft.unlink(missing_ok=True)
+                raise
 
-    def append(self, name: str, line: Mapping[str, float]) -> None:
-        """Adds a line to a JSONL file; a number that is not finite becomes null."""
+    def append(self, name: str, line: Mapping[str, float | int]) -> None:
+        """Adds a line to a JSONL file; a number that is not finite becomes null.
+
+        Raises:
+            RunError: where it cannot be written; `cut_after` mends what is then half a line.
+        """
         plain = {key: value if math.isfinite(value) else None for key, value in line.items()}
-        with open(self.path / name, "a", encoding="utf-8") as file:
+        with self._writing(name), open(self.path / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(plain) + "\n")
 
     def sync(self, name: str) -> None:
         """Makes sure that the lines appended so far outlive a crash of the machine."""
         if (self.path / name).exists():
-            with open(self.path / name, "rb") as file:
+            with self._writing(name), open(self.path / name, "rb") as file:
                 os.fsync(file.fileno())
 
     def cut_after(self, name: str, step: int) -> None:
-        """Drops the lines of a JSONL file after a step, and one that was cut short by a kill."""
+        """Drops the lines of a JSONL file after a step, and one that was cut short by a kill.
+
+        Raises:
+            RunError: for a line before these that is damaged, or where it cannot be written.
+        """
         path = self.path / name
         if not path.exists():
             return
-        kept = []
-        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] > step:
+        with self._writing(name):
+            *whole, rest = path.read_bytes().split(b"\n")
+        for number, line in enumerate(whole):
+            try:
+                after = json.loads(line)["step"] > step
+            except (ValueError, TypeError, KeyError) as error:
+                raise RunError(
+                    f"The file {path} is damaged in line {number + 1}: remove that line and run "
+                    "the same command again."
+                ) from error
+            if after:
+                whole, rest = whole[:number], line
                 break
-            kept.append(line)
+        if not rest:
+            return
         draft = self.path / f"{name}.tmp"
-        draft.write_text("".join(kept), encoding="utf-8")
-        os.replace(draft, path)
+        with self._writing(name):
+            draft.write_bytes(b"".join(line + b"\n" for line in whole))
+            os.replace(draft, path)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"The file {self.path / name} cannot be written ({error.strerror}): make room or "
+                "get the permission, and run the same command again."
+            ) from error
 
 
 def environment(command: Sequence[str], data: Mapping[str, str]) -> dict[str, Any]:
@@ -144,20 +214,25 @@ def environment(command: Sequence[str], data: Mapping[str, str]) -> dict[str, An
         command: the command line.
         data: file -> SHA-256 of the data that was read.
     """
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
-        "command": " ".join(command),
+        "command": shlex.join(command),
         "versions": {"mmjax": __version__}
         | {name: importlib.metadata.version(name) for name in LIBRARIES},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "devices": [f"{device.device_kind} ({device.platform})" for device in jax.devices()],
-        "git_commit": commit.stdout.strip() or "not a git checkout",
+        "git_commit": _commit() or "not a git checkout",
         "data": dict(data),
     }
+
+
+def _commit() -> str:
+    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        described = subprocess.run(
+            [*words, "--abbrev=40"], capture_output=True, text=True, check=False
+        )
+    except OSError:  # a machine without git
+        return ""
+    return described.stdout.strip()

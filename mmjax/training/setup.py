@@ -104,7 +104,8 @@ def prepare(experiment: Experiment, folder: Path | None) -> tuple[Setup, TrainSt
         )
     try:
         state = setup.create_state()
-        batch = next(iter(eval_batches(setup.source("train"), batch_size=2)))
+        first = eval_batches(setup.source("train"), batch_size=2, name=experiment.data.name)
+        batch = next(iter(first))
         widened = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct((size, *np.shape(array)[1:]), array.dtype), batch
         )

@@ -127,7 +127,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
 
     (total, (values, stats)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
     updates, opt_state = state.program.optimizer.update(gradients, state.opt_state, state.params)
-    metrics = {"loss": total, "gradient_norm": optax.global_norm(gradients), **values}
+    metrics = {"loss": total, "gradient_norm": optax.tree.norm(gradients), **values}
     next_state = dataclasses.replace(
         state,
         step=state.step + 1,

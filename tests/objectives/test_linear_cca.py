@@ -103,6 +103,14 @@ def test_columns_that_add_nothing_change_nothing(ridge, extra):
     )
 
 
+def test_what_rounding_leaves_of_constant_columns_is_no_correlation():
+    x, y = views(rows=1501)
+    constant = np.ones((1501, 1)) * [0.1, 1e5 / 3, 7.7, 1e-3 / 7]
+    cca = LinearCCA(4, ridge=0.0).fit(np.c_[constant, x], np.c_[y, constant])
+    expected = LinearCCA(4, ridge=0.0).fit(x, y).correlations_
+    np.testing.assert_allclose(cca.correlations_, expected, atol=1e-8)  # as above
+
+
 @pytest.mark.parametrize("ridge", [0.0, 1e-4])
 def test_directions_that_do_not_exist_have_correlation_zero(ridge):
     x, y = views()

@@ -15,12 +15,12 @@ from mmjax.objectives import DCCA, CrossEntropy
 from mmjax.training.sharding import BATCH, state_shardings
 from mmjax.training.step import apply, create_state, loss_of
 
-digits, shapes = DigitsHalves(), Shapes(train_size=16, valid_size=1, test_size=1)
+digits, shapes = DigitsHalves(), Shapes(train_size=64, valid_size=1, test_size=1)
 halves = {view: MLP(hidden=(16,), width=4) for view in ("left", "right")}
 everything = {
-    "image": LeNet(blocks=2, channels=2, width=8, batch_norm=True),
+    "image": LeNet(blocks=2, channels=2, width=4, batch_norm=True),
     "text": TextTransformer(width=8, layers=1, heads=2),
-    "audio": LogMelCNN(blocks=2, channels=2, width=8, bands=20),
+    "audio": LogMelCNN(blocks=2, channels=2, width=4, bands=20),
 }
 CASES = {
     "dcca": (digits, DualEncoder(halves), (DCCA(views=("left", "right")),)),
@@ -60,10 +60,10 @@ def loss_and_gradients(case, devices: int, axis_type: AxisType, shape=None):
         dtype=jnp.dtype("float32"),
         mesh=mesh,
     )
-    batch = data.load("train", None).take(np.arange(16))
+    batch = data.load("train", None).take(np.arange(64))
     present = dict(batch.present)
     first = next(iter(present))
-    present[first] = np.arange(16) != 3  # a missing modality on one of the devices only
+    present[first] = np.arange(64) != 3  # a missing modality on one of the devices only
     batch = batch.replace(present=present)
     batch = jax.device_put(batch, NamedSharding(mesh, BATCH))
 
@@ -78,9 +78,11 @@ def loss_and_gradients(case, devices: int, axis_type: AxisType, shape=None):
     return jax.device_get((value, gradients))
 
 
-# float32 sums in another order: a few units in the last place of values of order 1, and of the sums
-# of 16 rows in the gradients.
+# float32 sums in another order: a few units in the last place of values of order 1, and of sums of
+# 64 rows in the gradients. Where a DCCA stands behind convolutions, whitening multiplies these
+# roundings by the condition number of the views, here about 10.
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+CLOSE_AFTER_WHITENING = {"rtol": 2e-4, "atol": 2e-5}
 
 
 # JAX's explicit mode cannot tell how a lookup of word embeddings is to be sharded: no text there.
@@ -97,7 +99,8 @@ def test_two_devices_give_what_one_gives(case, axis_type):
     one = loss_and_gradients(case, 1, AxisType.Auto)
     two = loss_and_gradients(case, 2, axis_type)
     assert abs(one[0]) > 0.1
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, **CLOSE), one, two)
+    close = CLOSE_AFTER_WHITENING if case == "cross entropy and dcca" else CLOSE
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, **close), one, two)
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 1), (1, 1, 2)])
@@ -110,7 +113,7 @@ def test_split_parameters_give_what_whole_ones_give(shape):
 def test_a_local_objective_would_be_noticed():
     """The rows of the two devices differ, so a DCCA of either half alone is another loss."""
     data, _, _ = CASES["dcca"]
-    views = data.load("train", None).take(np.arange(16)).inputs
+    views = data.load("train", None).take(np.arange(64)).inputs
     h1, h2 = (jnp.asarray(views[name][:, 12:16]) for name in ("left", "right"))
     objective = DCCA(views=("left", "right"))
     from mmjax.objectives import dcca_loss

@@ -1,0 +1,169 @@
+"""Held-out correlation: fitted on the training split, refused before the training where it can."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mmjax.data import DigitsHalves, Shapes
+from mmjax.data.dataset import ArraySource
+from mmjax.encoders import MLP, LeNet, TextTransformer
+from mmjax.errors import ConfigError
+from mmjax.evaluation import HeldOutCorrelation, RawCorrelation
+from mmjax.fusion import Concat
+from mmjax.models import DualEncoder, FusionModel
+from mmjax.objectives import DCCA
+from mmjax.structs import Outputs
+from mmjax.training import Experiment, Predictor, Training
+
+VIEWS = ("left", "right")
+K, D = 3, 12
+SIZES = {"train": 400, "test": 30}
+
+
+def splits():
+    """Views that share one direction; 30 examples of 12 columns, so a fit to them finds more."""
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((2, D, D))
+    views = {}
+    for split, size in SIZES.items():
+        left, right = rng.standard_normal((2, size, D))
+        right[:, 0] = left[:, 0] + 0.5 * right[:, 0]
+        mixed = (left @ mixing[0], right @ mixing[1])
+        views[split] = dict(zip(VIEWS, (view.astype(np.float32) for view in mixed), strict=True))
+    return views
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparse:
+    """A source with garbage where a view is absent."""
+
+    views: dict
+    present: dict
+
+    def __len__(self):
+        return len(self.views["left"])
+
+    def take(self, indices):
+        batch = ArraySource(self.views, {}).take(indices)
+        return batch.replace(present={name: there[indices] for name, there in self.present.items()})
+
+
+def predictor(views, present):
+    sources = {split: Sparse(views[split], present[split]) for split in views}
+
+    def forward(batch):
+        return Outputs(embeddings=batch.inputs, present=batch.present)
+
+    return Predictor(forward, sources.get, 64, DigitsHalves())
+
+
+def everywhere():
+    return {split: dict.fromkeys(VIEWS, np.ones(size, bool)) for split, size in SIZES.items()}
+
+
+def by_hand(fit, scored):
+    """CCA in float64 without a ridge, by the covariances' inverse roots; Pearson of `scored`."""
+    means = [fit[view].mean(axis=0, dtype=np.float64) for view in VIEWS]
+    x, y = (fit[view] - mean for view, mean in zip(VIEWS, means, strict=True))
+
+    def inverse_root(covariance):
+        values, vectors = np.linalg.eigh(covariance)
+        return vectors / np.sqrt(values) @ vectors.T
+
+    roots = inverse_root(x.T @ x), inverse_root(y.T @ y)
+    U, _, Vt = np.linalg.svd(roots[0] @ x.T @ y @ roots[1])
+    a, b = roots[0] @ U[:, :K], roots[1] @ Vt[:K].T
+    p, q = ((scored[view] - m) @ w for view, m, w in zip(VIEWS, means, (a, b), strict=True))
+    return np.array([np.corrcoef(p[:, i], q[:, i])[0, 1] for i in range(K)])
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "prefix"),
+    [
+        (HeldOutCorrelation(VIEWS, K, ridge=0.0), ""),
+        (RawCorrelation(VIEWS, K, ridge=0.0), "linear_cca_"),
+    ],
+    ids=["held_out", "raw"],
+)
+def test_projections_are_fitted_on_the_training_split(evaluator, prefix):
+    views = splits()
+    found = evaluator(predictor(views, everywhere()), "test")
+    expected = by_hand(views["train"], views["test"])
+    # 1e-6: float64 after float32 views.
+    np.testing.assert_allclose(found[f"{prefix}correlations"], expected, atol=1e-6)
+    assert found[f"{prefix}total_correlation"] == pytest.approx(expected.sum(), abs=1e-6)
+
+    refitted = by_hand(views["test"], views["test"]).sum()
+    assert refitted > found[f"{prefix}total_correlation"] + 0.5
+    on_train = evaluator(predictor(views, everywhere()), "train")
+    assert on_train[f"{prefix}total_correlation"] > found[f"{prefix}total_correlation"]
+
+
+@pytest.mark.parametrize("evaluator", [HeldOutCorrelation, RawCorrelation])
+def test_only_rows_with_both_views_count(evaluator):
+    views, present = splits(), everywhere()
+    rng = np.random.default_rng(1)
+    for split, size in SIZES.items():
+        for view in VIEWS:
+            present[split][view] = rng.random(size) < 0.8
+            views[split][view][~present[split][view]] = 1e6
+    both = {split: np.logical_and(*present[split].values()) for split in SIZES}
+    kept = {s: {view: x[both[s]] for view, x in views[s].items()} for s in SIZES}
+    expected = evaluator(VIEWS, K)(
+        predictor(kept, {s: dict.fromkeys(VIEWS, np.ones(both[s].sum(), bool)) for s in SIZES}),
+        "test",
+    )
+    found = evaluator(VIEWS, K)(predictor(views, present), "test")
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def experiment(model, data=None):
+    return Experiment(
+        name="test",
+        data=data or DigitsHalves(),
+        model=model,
+        objectives=(DCCA(views=VIEWS),),
+        training=Training(steps=1),
+    )
+
+
+HALVES = experiment(DualEncoder({"left": MLP((), 8), "right": MLP((), 6)}))
+PROJECTED = experiment(DualEncoder({"left": MLP((), 8), "right": MLP((), 6)}, width=5))
+SHAPES = experiment(
+    FusionModel(
+        {"image": LeNet(channels=2, width=8, batch_norm=True), "text": TextTransformer(8, 1)},
+        Concat(),
+        modalities=("image",),
+    ),
+    Shapes(train_size=8, valid_size=8, test_size=8),
+)
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "experiment", "sentence"),
+    [
+        (HeldOutCorrelation(VIEWS, 6), HALVES, None),
+        (HeldOutCorrelation(VIEWS, 5), PROJECTED, None),
+        (RawCorrelation(VIEWS, 32), HALVES, None),
+        (HeldOutCorrelation(("left", "rihgt"), 2), HALVES, "no view 'rihgt': did you mean 'right'"),
+        (RawCorrelation(("left", "rihgt"), 2), HALVES, "no view 'rihgt': did you mean 'right'"),
+        (HeldOutCorrelation(VIEWS, 7), HALVES, "k=7 is more than the 6 .* 'right': .* 1 to 6"),
+        (HeldOutCorrelation(VIEWS, 6), PROJECTED, "k=6 is more than the 5 .* 'left': .* 1 to 5"),
+        (RawCorrelation(VIEWS, 33), HALVES, "k=33 is more than the 32 .* 'left'"),
+        (HeldOutCorrelation(VIEWS, 0), HALVES, "k=0 must be at least 1"),
+        (RawCorrelation(VIEWS, 0), HALVES, "k=0 must be at least 1"),
+        (RawCorrelation(VIEWS, 2, ridge=-1.0), HALVES, "must not be negative"),
+        # The data set has it and the model has an encoder for it, but does not use it.
+        (HeldOutCorrelation(("image", "text"), 2), SHAPES, "no embedding of the model 'text'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_check(evaluator, experiment, sentence):
+    if sentence is None:
+        evaluator.check(experiment)
+    else:
+        with pytest.raises(ConfigError, match=sentence):
+            evaluator.check(experiment)

@@ -1,0 +1,231 @@
+"""What every fusion keeps to: a new one is one line of `FUSIONS`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from parameters import filled
+
+from mmjax.data.dataset import Modality
+from mmjax.encoders import LSTM, MLP, FeatureShape, LeNet
+from mmjax.fusion import Concat, Mean, MultimodalTransformer
+from mmjax.models import FusionModel
+from mmjax.structs import Batch, Features
+
+FUSIONS = {
+    "concat": Concat(),
+    "mean": Mean(width=6),
+    "multimodal_transformer": MultimodalTransformer(width=8, layers=1, heads=2),
+}
+every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
+
+B = 4
+SHAPES = {"text": FeatureShape(3, 4), "image": FeatureShape(1, 5)}
+MASKS = {  # rows: all there; no image; no text; nothing
+    "text": np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0], [0, 0, 0]], bool),
+    "image": np.array([[1], [0], [1], [0]], bool),
+}
+
+
+def tokens():
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.standard_normal((B, *shape)).astype(np.float32) for name, shape in SHAPES.items()
+    }
+
+
+def build(fusion, dtype="float32"):
+    return FUSIONS[fusion].build(SHAPES, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+
+
+@functools.cache
+def compiled(fusion):
+    graphdef, params, stats, _ = filled(lambda: build(fusion))
+
+    @jax.jit
+    def run(tokens, masks):
+        def product(params, tokens):
+            features = {name: Features(tokens[name], masks[name]) for name in SHAPES}
+            fused = nnx.merge(graphdef, params, stats)(features, train=False, rngs=None)
+            direction = jax.random.normal(jax.random.key(1), fused.pooled.shape)
+            return jnp.sum(fused.pooled * direction), fused
+
+        gradients, fused = jax.grad(product, (0, 1), has_aux=True)(params, tokens)
+        return fused, fused.pooled, gradients
+
+    return run
+
+
+def run(fusion, tokens, masks=MASKS):
+    """The fused features, their pooled vector, and the gradients to parameters and tokens."""
+    return jax.device_get(compiled(fusion)(tokens, masks))
+
+
+@every_fusion
+def test_shapes_agree_with_features(fusion):
+    fused, pooled, _ = run(fusion, tokens())
+    shape = filled(lambda: build(fusion))[3]
+    assert fused.tokens.shape == (B, *shape)
+    assert fused.mask.shape == (B, shape.tokens)
+    assert pooled.shape == (B, shape.width)
+    assert fused.mask.any(axis=1).tolist() == [True, True, True, False]
+
+
+@every_fusion
+def test_what_is_absent_leaks_nothing(fusion):
+    _, pooled, (parameters, gradient) = run(fusion, tokens())
+    for name, mask in MASKS.items():
+        assert (gradient[name][~mask] == 0).all()
+        assert (gradient[name][mask] != 0).any(axis=-1).all()
+    other = {name: np.where(MASKS[name][..., None], x, -7 * x) for name, x in tokens().items()}
+    _, other_pooled, (other_parameters, _) = run(fusion, other)
+    np.testing.assert_array_equal(other_pooled, pooled)
+    jax.tree.map(np.testing.assert_array_equal, other_parameters, parameters)
+
+
+@every_fusion
+def test_absence_in_other_rows_changes_nothing(fusion):
+    everywhere = {name: np.ones_like(mask) for name, mask in MASKS.items()}
+    complete, sparse = run(fusion, tokens(), everywhere)[1], run(fusion, tokens())[1]
+    np.testing.assert_array_equal(sparse[0], complete[0])
+    assert (sparse[1:] != complete[1:]).any(axis=1).all()
+
+
+@every_fusion
+def test_finite_where_nothing_is_there(fusion):
+    nothing = {name: np.zeros_like(mask) for name, mask in MASKS.items()}
+    fused, pooled, gradients = run(fusion, tokens(), nothing)
+    for array in jax.tree.leaves((fused, gradients)):
+        assert np.isfinite(array).all()
+    np.testing.assert_array_equal(pooled, 0)
+
+
+@every_fusion
+def test_the_order_of_the_mapping_does_not_matter(fusion):
+    # A module that was split and merged iterates over its parts by name, a fresh one as it was
+    # built: only a fusion that goes by name means the same by both.
+    @jax.jit
+    def run(features):
+        graphdef, params, stats, _ = filled(lambda: build(fusion))
+        return [
+            nnx.merge(graphdef, params, stats)(
+                {name: features[name] for name in names}, train=False, rngs=None
+            )
+            for names in (("text", "image"), ("image", "text"))
+        ]
+
+    fused = run({name: Features(x, MASKS[name]) for name, x in tokens().items()})
+    # 1e-6: one computation, but XLA may order the sums otherwise.
+    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-6), *fused)
+
+
+@every_fusion
+def test_bfloat16_is_close_to_float32(fusion):
+    @jax.jit
+    def both(tokens, masks):
+        _, params, stats, _ = filled(lambda: build(fusion))
+
+        def pooled(dtype):
+            graphdef, *state = nnx.split(build(fusion, dtype), nnx.Param, nnx.BatchStat)
+            assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))
+            features = {name: Features(tokens[name].astype(dtype), masks[name]) for name in SHAPES}
+            return nnx.merge(graphdef, params, stats)(features, train=False, rngs=None).pooled
+
+        return pooled("float32"), pooled("bfloat16")
+
+    expected, ours = jax.device_get(both(tokens(), MASKS))
+    assert ours.dtype == jnp.bfloat16
+    # A number has 8 bits, 2^-8 = 0.4%, and a dozen roundings follow each other: 5% of the largest.
+    np.testing.assert_allclose(
+        ours.astype(np.float32), expected, rtol=0, atol=0.05 * np.abs(expected).max()
+    )
+
+
+def test_concat_puts_the_modalities_side_by_side_by_name():
+    pooled = run("concat", tokens())[1]
+    x = tokens()
+    text = np.stack([x["text"][0].mean(0), x["text"][1, :2].mean(0), np.zeros(4), np.zeros(4)])
+    image = np.stack([x["image"][0, 0], np.zeros(5), x["image"][2, 0], np.zeros(5)])
+    # 1e-6: the sum of three float32 numbers of size 1.
+    np.testing.assert_allclose(pooled, np.concatenate([image, text], axis=1), atol=1e-6)
+
+
+def test_mean_is_that_of_the_modalities_present():
+    alone = {}
+    for name in SHAPES:
+        masks = {other: MASKS[other] & (other == name) for other in SHAPES}
+        alone[name] = run("mean", tokens(), masks)[1]
+    expected = alone["text"] + alone["image"]  # zeros where the one is absent
+    expected[0] /= 2
+    # 1e-6: the sum of two float32 numbers of size 1.
+    np.testing.assert_allclose(run("mean", tokens())[1], expected, atol=1e-6)
+
+
+MODALITIES = {
+    "image": Modality("image", (4, 4, 1)),
+    "text": Modality("text", (3,), vocabulary=9),
+    "vector": Modality("vector", (5,)),
+}
+
+
+@every_fusion
+def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
+    """NaN in what is absent, batch norm included: values and gradients as if it were zeros."""
+    model = FusionModel(
+        encoders={
+            "vector": MLP(hidden=(4,), width=4),
+            "text": LSTM(width=4),
+            "image": LeNet(blocks=1, channels=2, width=4, batch_norm=True),
+        },
+        fusion=FUSIONS[fusion],
+    )
+    rng = np.random.default_rng(0)
+    inputs = {
+        "image": rng.random((B, 4, 4, 1)).astype(np.float32),
+        "text": rng.integers(1, 9, (B, 3)).astype(np.int32),
+        "vector": rng.standard_normal((B, 5)).astype(np.float32),
+    }
+    present = {
+        "image": np.array([1, 0, 1, 0], bool),
+        "text": np.array([1, 1, 0, 0], bool),
+        "vector": np.array([1, 0, 1, 0], bool),
+    }
+
+    @jax.jit
+    def run(inputs):
+        module = model.build(MODALITIES, {"label": 3}, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+        graphdef, params, stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+        params, stats = nnx.as_pure(params), nnx.as_pure(stats)
+
+        def loss(params, floats):
+            batch = Batch.of({}, np.arange(B), present=present).replace(inputs=inputs | floats)
+            module = nnx.merge(graphdef, params, stats)
+            outputs = module(batch, train=True, rngs=nnx.Rngs(dropout=0))
+            after = nnx.as_pure(nnx.state(module, nnx.BatchStat))
+            return jnp.sum(outputs.logits**2), (outputs, after)
+
+        floats = {name: inputs[name] for name in ("image", "vector")}
+        return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, floats)
+
+    def filled(value, word):
+        return {
+            name: np.where(
+                present[name].reshape(-1, *[1] * (x.ndim - 1)),
+                x,
+                np.asarray(word if name == "text" else value, x.dtype),
+            )
+            for name, x in inputs.items()
+        }
+
+    clean, spoilt = jax.device_get(run(filled(0.0, 0))), jax.device_get(run(filled(np.nan, 5)))
+    jax.tree.map(np.testing.assert_array_equal, spoilt, clean)
+    for array in jax.tree.leaves(spoilt):
+        assert np.isfinite(array).all()
+    _, (parameters, floats) = spoilt
+    for name, gradient in floats.items():
+        assert (gradient[~present[name]] == 0).all()
+        assert (gradient[present[name]] != 0).any()
+    assert all(np.abs(gradient).max() > 0 for gradient in jax.tree.leaves(parameters))

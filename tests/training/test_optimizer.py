@@ -1,0 +1,88 @@
+"""Schedules at their corners, and what the optimizers do to one gradient, by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax.errors import ConfigError
+from mmjax.training import SGD, AdamW, Constant, Cosine
+
+PEAK, STEPS = 0.5, 100
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(), {0: PEAK, 1: PEAK, 100: PEAK}),
+        (Constant(warmup_steps=10), {0: 0, 5: PEAK / 2, 10: PEAK, 11: PEAK, 100: PEAK}),
+        (Cosine(), {0: PEAK, 50: PEAK / 2, 100: 0}),
+        (Cosine(final=0.1), {0: PEAK, 50: 0.55 * PEAK, 100: 0.1 * PEAK, 200: 0.1 * PEAK}),
+        (Cosine(warmup_steps=20), {0: 0, 10: PEAK / 2, 20: PEAK, 60: PEAK / 2, 100: 0}),
+        (Cosine(warmup_steps=99), {0: 0, 99: PEAK, 100: 0}),
+    ],
+    ids=str,
+)
+def test_rates(schedule, expected):
+    rate = schedule.build(PEAK, STEPS)
+    # 1e-7: float32 around 0.5.
+    np.testing.assert_allclose([rate(step) for step in expected], [*expected.values()], atol=1e-7)
+
+
+@pytest.mark.parametrize("schedule", [Constant, Cosine])
+@pytest.mark.parametrize("warmup", [STEPS, STEPS + 1, -1])
+def test_a_warm_up_has_to_fit_in_the_run(schedule, warmup):
+    optimizer = AdamW(schedule=schedule(warmup_steps=warmup))
+    with pytest.raises(ConfigError, match=f"warm-up of {warmup} steps .* from 0 to 99"):
+        optimizer.build(STEPS)
+
+
+PARAMS = {"kernel": jnp.full((2, 3), 2.0), "bias": jnp.full((3,), 2.0)}
+GRADIENT = {"kernel": jnp.full((2, 3), 3.0), "bias": jnp.full((3,), -4.0)}
+NORM = np.sqrt(6 * 9 + 3 * 16)
+
+
+def update(optimizer, gradient, steps=1):
+    """The updates of the last of some steps with the same gradient."""
+    transformation = optimizer.build(STEPS)
+    state = transformation.init(PARAMS)
+    for _ in range(steps):
+        updates, state = transformation.update(gradient, state, PARAMS)
+    return jax.device_get(updates)
+
+
+def assert_updates(updates, kernel, bias):
+    # 1e-4: Adam divides by 1 - 0.999^n, of which float32 keeps 4 digits.
+    np.testing.assert_allclose(updates["kernel"], np.full((2, 3), kernel), rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(updates["bias"], np.full(3, bias), rtol=1e-4, atol=1e-9)
+
+
+def test_weight_decay_is_of_matrices_only():
+    nothing = jax.tree.map(jnp.zeros_like, GRADIENT)
+    updates = update(AdamW(learning_rate=0.1, weight_decay=0.5), nothing)
+    assert_updates(updates, -0.1 * 0.5 * 2.0, 0)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_adam_steps_by_the_sign_of_a_steady_gradient(clip_norm):
+    optimizer = AdamW(learning_rate=0.1, weight_decay=0.0, clip_norm=clip_norm)
+    assert_updates(update(optimizer, GRADIENT, steps=2), -0.1, 0.1)
+
+
+def test_the_rate_follows_the_schedule():
+    optimizer = AdamW(learning_rate=0.1, weight_decay=0.0, schedule=Constant(warmup_steps=10))
+    assert_updates(update(optimizer, GRADIENT, steps=4), -0.03, 0.03)
+
+
+def test_sgd_with_momentum():
+    optimizer = SGD(learning_rate=0.1, momentum=0.9)
+    assert_updates(update(optimizer, GRADIENT, steps=1), -0.3, 0.4)
+    assert_updates(update(optimizer, GRADIENT, steps=2), -0.3 * 1.9, 0.4 * 1.9)
+
+
+@pytest.mark.parametrize(
+    ("clip_norm", "factor"), [(0.0, 1.0), (1.0, 1 / NORM), (NORM + 1, 1.0)], ids=str
+)
+def test_clipping_is_by_the_global_norm(clip_norm, factor):
+    optimizer = SGD(learning_rate=0.1, momentum=0.0, clip_norm=float(clip_norm))
+    assert_updates(update(optimizer, GRADIENT), -0.3 * factor, 0.4 * factor)

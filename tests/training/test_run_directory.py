@@ -1,0 +1,198 @@
+"""The run directory: taken over only by its own run, written whole, read with care."""
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from mmjax.errors import ConfigError, RunError
+from mmjax.training import run_directory
+from mmjax.training.run_directory import RunDirectory, environment
+
+CONFIG = {"name": "run", "training": {"steps": 3}}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    yield directory
+    directory.release()
+
+
+def test_the_same_config_goes_on_and_changes_nothing(directory):
+    directory.claim(CONFIG)
+    directory.claim(CONFIG)  # by the same process
+    directory.release()
+    before = {path: path.stat().st_mtime_ns for path in directory.path.iterdir()}
+    again = RunDirectory(directory.path)
+    again.claim(CONFIG)
+    again.release()
+    assert {path: path.stat().st_mtime_ns for path in directory.path.iterdir()} == before
+    assert directory.read("config.json") == CONFIG
+
+
+def test_another_config_is_refused_with_its_differences(directory):
+    directory.claim(CONFIG)
+    directory.release()
+    other = {"name": "run", "training": {"steps": 4}}
+    with pytest.raises(ConfigError, match=r"another config \(training.steps: 3 -> 4\)"):
+        directory.claim(other)
+    many = {"name": "x", "training": {"steps": 4}, "a": 1, "b": 2, "c": 3}
+    with pytest.raises(ConfigError, match=r"a: None -> 1; b: .*; c: .* and 2 more\): name another"):
+        directory.refuse_other(many)
+    again = RunDirectory(directory.path)
+    again.claim(CONFIG)  # the refusal has let go of the lock
+    again.release()
+
+
+@pytest.mark.parametrize("names", [["lock"], ["lock", "config.json.tmp"], []])
+def test_a_directory_of_a_run_that_was_killed_as_it_began(directory, names):
+    directory.path.mkdir()
+    for name in names:
+        (directory.path / name).write_text("{")
+    directory.claim(CONFIG)
+    assert directory.read("config.json") == CONFIG
+
+
+def test_looking_writes_nothing(directory):
+    directory.refuse_other(CONFIG)
+    assert not directory.path.exists()
+
+
+def test_what_is_something_else_is_left_alone(directory):
+    directory.path.mkdir()
+    (directory.path / "thesis.tex").write_text("x")
+    with pytest.raises(ConfigError, match="is no run directory: name another with --run-dir"):
+        directory.claim(CONFIG)
+    assert os.listdir(directory.path) == ["thesis.tex"]
+    with pytest.raises(ConfigError, match="is no run directory"):
+        RunDirectory(directory.path / "thesis.tex").claim(CONFIG)
+
+
+def test_another_process_is_locked_out_until_the_first_is_gone(directory):
+    directory.claim(CONFIG)
+    code = (
+        "import sys; from pathlib import Path; from mmjax.errors import RunError\n"
+        "from mmjax.training.run_directory import RunDirectory\n"
+        "try: RunDirectory(Path(sys.argv[1])).claim({'name': 'run', 'training': {'steps': 3}})\n"
+        "except RunError as error: print(error)\n"
+    )
+
+    def other():
+        words = [sys.executable, "-c", code, str(directory.path)]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    assert "Another process is training in" in other()
+    directory.release()
+    assert other() == ""
+
+
+def append_lines(directory, count):
+    for step in range(count):
+        directory.append("metrics.jsonl", {"step": step, "loss": 0.123456789})
+
+
+def test_a_file_is_written_whole_or_not_at_all(directory):
+    directory.claim(CONFIG)
+    directory.write("result.json", {"metrics": {"a": 1.0}})
+    with pytest.raises(ValueError, match="JSON"):
+        directory.write("result.json", {"metrics": {"a": math.nan}})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(RunError, match=r"result.json cannot be written \(File too large\)"):
+            directory.write("result.json", {"metrics": {"a": 2.0}, "details": "x" * 5000})
+        with pytest.raises(RunError, match=r"metrics.jsonl cannot be written \(File too large\)"):
+            append_lines(directory, 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert directory.read("result.json") == {"metrics": {"a": 1.0}}
+    assert not list(directory.path.glob("*.tmp"))
+    # The half line that the full disk left is cut, the whole ones stay.
+    assert not (directory.path / "metrics.jsonl").read_bytes().endswith(b"\n")
+    directory.cut_after("metrics.jsonl", 1000)
+    lines = (directory.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(len(lines)))
+    assert 10 < len(lines) < 100
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("config.json", None, "has no config.json, so it is no run directory"),
+        ("config.json", "", "config.json is damaged .*start the run anew"),
+        ("config.json", "[]", "config.json is damaged"),
+        ("config.json", "\x00\x00", "config.json is damaged"),
+        ("result.json", '{"metrics": ', "result.json is damaged .*delete it and run the same"),
+        ("result.json", '{"metrics": 3}', "result.json is damaged .*delete it"),
+    ],
+)
+def test_damaged_files_are_named(directory, name, content, sentence):
+    directory.path.mkdir()
+    if content is not None:
+        (directory.path / name).write_text(content)
+    with pytest.raises(RunError, match=sentence):
+        directory.read(name)
+
+
+def lines(*steps):
+    return "".join(json.dumps({"step": step, "a": 0.5}) + "\n" for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("content", "step", "kept"),
+    [
+        (lines(1, 2, 3), 3, lines(1, 2, 3)),
+        (lines(1, 2, 3), 2, lines(1, 2)),
+        (lines(1, 2, 3), 0, ""),
+        (lines(2, 2, 4, 4), 2, lines(2, 2)),
+        (lines(1, 2) + '{"step": 3, "a', 3, lines(1, 2)),
+        (lines(1, 2) + '{"step": 3}', 3, lines(1, 2)),  # whole by chance, but its end is not sure
+        (lines(1, 2) + "\x00\x00\x00", 3, lines(1, 2)),  # what a crash of the machine may leave
+        ("", 3, ""),
+    ],
+)
+def test_cut_after(directory, content, step, kept):
+    directory.path.mkdir()
+    path = directory.path / "metrics.jsonl"
+    path.write_text(content)
+    directory.cut_after("metrics.jsonl", step)
+    assert path.read_text() == kept
+    directory.cut_after("absent.jsonl", step)
+
+
+@pytest.mark.parametrize("rubbish", ["rubbish", "[]", "{}", '{"step": null}', "", "\x00"])
+def test_damage_before_the_checkpoint_is_named_and_loses_nothing(directory, rubbish):
+    directory.path.mkdir()
+    path = directory.path / "metrics.jsonl"
+    path.write_text(lines(1) + rubbish + "\n" + lines(3))
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged in line 2: remove that line"):
+        directory.cut_after("metrics.jsonl", 3)
+    assert path.read_text() == lines(1) + rubbish + "\n" + lines(3)
+
+
+def test_numbers_that_are_not_finite_are_null(directory):
+    directory.claim(CONFIG)
+    directory.append("metrics.jsonl", {"step": 1, "a": math.nan, "b": math.inf, "c": 1.0})
+    assert json.loads((directory.path / "metrics.jsonl").read_text()) == {
+        "step": 1,
+        "a": None,
+        "b": None,
+        "c": 1.0,
+    }
+
+
+def test_the_environment_can_be_read_without_git(monkeypatch):
+    def no_git(*arguments, **options):
+        raise FileNotFoundError(2, "No such file or directory", "git")
+
+    monkeypatch.setattr(run_directory.subprocess, "run", no_git)
+    facts = environment(["mmjax", "train", "my file.py"], {"x": "0" * 64})
+    assert facts["git_commit"] == "not a git checkout"
+    assert facts["command"] == "mmjax train 'my file.py'"
+    assert facts["versions"]["jax"]
+    json.dumps(facts)
