@@ -24,10 +24,10 @@ experiment = Experiment(
     objectives=(DCCA(views=views),),
     optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(warmup_steps=36)),
     training=Training(
-        steps=900,
+        steps=750,
         batch_size=1500,
         log_every=20,
-        eval_every=300,
+        eval_every=250,
         monitor="total_correlation",
     ),
     evaluation=(HeldOutCorrelation(views=views, k=50), RawCorrelation(views=views, k=50)),

@@ -9,6 +9,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update(
     "jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
 )
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # tests compile small things
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
 

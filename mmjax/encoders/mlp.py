@@ -11,6 +11,7 @@ from flax import nnx
 
 from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
+from mmjax.layers import checked_dropout
 from mmjax.structs import Features
 
 Activation = Literal["relu", "gelu", "sigmoid", "tanh"]
@@ -50,7 +51,7 @@ class MLPEncoder(nnx.Module):
                 for d_in, d_out in itertools.pairwise(widths)
             ]
         )
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = checked_dropout(config.dropout)
         self.activation = config.activation
         self.features = FeatureShape(tokens=1, width=config.width)
 

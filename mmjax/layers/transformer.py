@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from mmjax.layers.attention import Attention
+from mmjax.layers.dropout import checked_dropout
 
 
 class TransformerBlock(nnx.Module):
@@ -19,7 +20,7 @@ class TransformerBlock(nnx.Module):
         self.norm2 = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
         self.up = nnx.Linear(width, 4 * width, dtype=dtype, rngs=rngs)
         self.down = nnx.Linear(4 * width, width, dtype=dtype, rngs=rngs)
-        self.dropout = nnx.Dropout(dropout)
+        self.dropout = checked_dropout(dropout)
 
     def __call__(
         self, x: jax.Array, mask: jax.Array, *, train: bool, rngs: nnx.Rngs | None

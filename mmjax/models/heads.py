@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mmjax.layers import checked_dropout
+
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
@@ -42,7 +44,7 @@ class ClassifierHead(nnx.Module):
                 for d_in, d_out in itertools.pairwise(widths)
             ]
         )
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = checked_dropout(config.dropout)
 
     def __call__(self, x: jax.Array, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
         """[B, D] to logits [B, C]."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -116,6 +117,7 @@ def ablate(
             runs.append(run)
             experiment = replace_at(row.experiment, "training.seed", seed)
             results[run] = train(experiment, study_dir / run, folder, command)
+            jax.clear_caches()  # what was compiled for this cell would fill the memory for nothing
         gathered.append(
             {
                 "name": row.name,

@@ -73,6 +73,12 @@ class Optimizer(abc.ABC):
     learning_rate: float
     schedule: Schedule
 
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ConfigError(
+                f"optimizer.learning_rate is {self.learning_rate}: it must be above 0."
+            )
+
     @abc.abstractmethod
     def build(self, steps: int) -> optax.GradientTransformation:
         """Makes the optax transformation of a run of `steps` steps."""

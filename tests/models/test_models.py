@@ -32,7 +32,7 @@ MODELS = {  # names in an order that is not the alphabet's
     "mean": FusionModel({"table": TABLE, "sound": SOUND}, Mean(6), Classifier(dropout=0.2)),
     "transformer": FusionModel(
         {"table": TABLE, "image": LENET},
-        MultimodalTransformer(8, 1, 2, 0.2),
+        MultimodalTransformer(8, 1, 2),
     ),
     "dual": DualEncoder({"table": TABLE, "image": LENET}),
     "dual_projected": DualEncoder({"text": LSTM(5), "image": LENET}, width=3),
