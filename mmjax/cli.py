@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data_dir(evaluate)
 
     ablate = experiment_command("ablate", _ablate, "run the rows of an experiment over seeds")
-    ablate.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-study")
+    ablate.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-<time>")
     ablate.add_argument("--seeds", type=int, default=3, metavar="N", help="default: 3")
     ablate.add_argument("--rows", metavar="A,B", help="only these rows")
     ablate.add_argument("--columns", metavar="A,B", help="print these metrics")
@@ -206,17 +206,24 @@ def _prog(parsed: argparse.Namespace) -> str:
     return f"{parsed.parser.prog} {parsed.experiment}"
 
 
+def _run_dir(parsed: argparse.Namespace, name: str) -> Path:
+    """The directory that --run-dir names, or a fresh runs/<name>-<time>."""
+    if parsed.run_dir:
+        return Path(parsed.run_dir)
+    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    fresh = Path("runs") / f"{name}-{time}"
+    for number in itertools.count(2):  # a second run within the second
+        if not fresh.exists():
+            break
+        fresh = fresh.with_name(f"{name}-{time}-{number}")
+    return fresh
+
+
 def _train(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     from mmjax.training.loop import train
 
     _, experiment = _experiment(parsed, rest)
-    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    fresh = Path("runs") / f"{experiment.name}-{time}"
-    for number in itertools.count(2):  # a second run within the second
-        if parsed.run_dir or not fresh.exists():
-            break
-        fresh = fresh.with_name(f"{experiment.name}-{time}-{number}")
-    run_dir = Path(parsed.run_dir or fresh)
+    run_dir = _run_dir(parsed, experiment.name)
     result = train(experiment, run_dir, _folder(parsed), ["mmjax", *parsed.words])
     _print_metrics(result["metrics"])
     print(f"The run is in {run_dir}; `mmjax report {shlex.quote(str(run_dir))}` draws it.")
@@ -249,8 +256,8 @@ def _ablate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
                 f"The column {name!r} is no metric of a split: write it as in 'test/accuracy'."
             )
     only = _names(parsed.rows or "", _listed(getattr(module, "rows", ())))
-    rows = rows_of(module, rest, only, _prog(parsed))
-    study_dir = Path(parsed.run_dir or Path("runs") / f"{experiment.name}-study")
+    rows = rows_of(module, experiment, only)
+    study_dir = _run_dir(parsed, experiment.name)
     title = (module.__doc__ or experiment.name).strip().splitlines()[0]
     study = ablate(
         experiment.name,

@@ -41,3 +41,13 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
     hint = f": did you mean {near[0]!r}?" if near else "."
     there = f"There are: {', '.join(known)}." if known else "There is none."
     return ConfigError(f"There is no {what} {name!r}{hint} {there}")
+
+
+def check_sizes(config: object, *fields: str, least: int = 1) -> None:
+    """Refuses a config whose fields, numbers or tuples of numbers, are not all `least` or more."""
+    for field in fields:
+        value = getattr(config, field)
+        if any(size < least for size in (value if isinstance(value, tuple) else (value,))):
+            raise ConfigError(
+                f"{type(config).__name__}.{field} is {value}: it must be {least} or more."
+            )

@@ -174,10 +174,10 @@ def contents(folder):
         ("train tiny.py --training.steps x", ["--training.steps", "'x'", "a whole number"]),
         ("train tiny.py --training.steps=x", ["--training.steps", "'x'", "a whole number"]),
         ("train tiny.py --training.steps 2.5", ["--training.steps", "'2.5'", "a whole number"]),
-        ("train tiny.py --training.steps -3", ["training.steps is -3", "1 or more"]),
+        ("train tiny.py --training.steps -3", ["Training.steps is -3", "1 or more"]),
         ("train tiny.py --training.steps", ["--training.steps", "1 value"]),
         ("train tiny.py --training.steps 4 5", ["'5'"]),
-        ("train tiny.py --training.save-every -1", ["training.save_every is -1", "0 or more"]),
+        ("train tiny.py --training.save-every -1", ["Training.save_every is -1", "0 or more"]),
         ("train tiny.py --training.precision float16", ["'float16'", "'float32', 'bfloat16'"]),
         ("train tiny.py --training.tensorboard maybe", ["'maybe'", "'True', 'False'"]),
         ("train tiny.py --optimizer.learning-rate fast", ["'fast'", "a number"]),
@@ -190,6 +190,9 @@ def contents(folder):
         ("train tiny.py --name a/b", ["'a/b'", "cannot name a folder"]),
         ("train tiny.py stray", ["'stray'"]),
         ("train tiny.py --training.mesh.data 3", ["data=3", "2 device(s)"]),
+        ("train tiny.py --model.encoders.left.width -1", ["MLP.width is -1", "1 or more"]),
+        ("train tiny.py --optimizer.clip-norm -1", ["AdamW.clip_norm is -1.0", "0 or more"]),
+        ("train tiny.py --optimizer.b1 1", ["optimizer.b1 is 1.0", "below 1"]),
         ("train tiny.py --training.batch-size 63", ["training.batch_size is 63", "multiple of 2"]),
         ("train tiny.py --training.batch-size 2000", ["2000", "1197", "set it to 1197 or less"]),
         ("ablate tiny.py --seeds 0", ["--seeds is 0", "1 or more"]),
@@ -288,10 +291,6 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         ("raise ValueError('two\\nlines')\n", ["ValueError: two lines"]),
         (b"\xff\xfe\x00", ["bad.py cannot be read (it is not text in UTF-8)"]),
         (TINY.replace("objectives=(DCCA(views=views),)", "objectives=()"), ["has no objective"]),
-        (
-            TINY.replace("(DCCA(views=views),)", "(DCCA(views=views), DCCA(views=views))"),
-            ["same name (dcca, dcca)", "list each once"],
-        ),
         (TINY.replace('"tiny"', '"tiny/../../x"'), ["'tiny/../../x' cannot name a folder"]),
         (TINY.replace("{view: MLP", "{view[1:]: MLP"), ["no modality 'eft'", "mean 'left'"]),
         (TINY.replace('monitor="total', 'monitro="total'), ["fails in line", "monitro"]),
@@ -524,7 +523,6 @@ def test_a_config_names_no_code_to_run(fails, finished, monkeypatch, named):
         (("training", "steps"), "8", 2, "cannot be made by this version"),
         (("training", "nonsense"), 1, 2, "cannot be made by this version"),
         (("type",), "mmjax.encoders.mlp.MLP", 2, "cannot be made by this version"),
-        (("training", "batch_size"), 63, 2, "multiple of 2"),
     ],
 )
 def test_an_edited_config_is_refused(fails, finished, where, value, status, part):
@@ -587,11 +585,11 @@ def test_a_loss_that_is_not_finite(fails):
     text = TINY.replace("AdamW(learning_rate=1e-2)", "SGD(learning_rate=1e30)")
     Path("steep.py").write_text(text.replace("eval_every=4", "save_every=1"))
     sentence = fails(1, "train", "steep.py", "--run-dir", "run")
-    assert "loss of step 1 is not finite, on the records" in sentence
+    assert "loss of step 2 is not finite, on the records" in sentence
     assert "last good checkpoint: run/checkpoints/1" in sentence
     assert "lower optimizer.learning_rate" in sentence
     records = json.loads(Path("run/not_finite.json").read_text())
-    assert records["step"] == 1
+    assert records["step"] == 2
     assert len(records["records"]) == 64
     assert not Path("run/result.json").exists()
 
@@ -676,7 +674,7 @@ def test_rows_may_have_spaces_commas_and_any_letters(works, fails):
         ('["a", "b"]', ["not a mapping"]),
         ('{"a": 3}', ["not a mapping"]),
         ('{"a": {"training.stepz": 3}}', ["Row 'a'", "'stepz'", "did you mean 'steps'"]),
-        ('{"a": {"training.steps": 0}}', ["Row 'a'", "training.steps is 0"]),
+        ('{"a": {"training.steps": 0}}', ["Row 'a'", "Training.steps is 0"]),
         ('{"a": {"objectives.7.weight": 1.0}}', ["Row 'a'", "no option '7'"]),
         ('{"a": {"data": 3}}', ["Row 'a'", "data"]),
     ],

@@ -10,13 +10,14 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from mmjax.structs import Batch
 from mmjax.training.step import TrainState, apply, loss_of
 
-# Dense peak of one chip in FLOP/s, from the vendors' data sheets, without sparsity.
+# Dense peak of one chip in FLOP/s, from the vendors' data sheets, without sparsity. float32 is that
+# of TF32, which is what JAX's default precision multiplies float32 in on these GPUs.
 # device kind as JAX names it -> precision -> peak
 PEAKS = {
-    "NVIDIA H200": {"bfloat16": 989e12, "float32": 67e12},
-    "NVIDIA H100 80GB HBM3": {"bfloat16": 989e12, "float32": 67e12},
-    "NVIDIA A100-SXM4-80GB": {"bfloat16": 312e12, "float32": 19.5e12},
-    "NVIDIA A100-SXM4-40GB": {"bfloat16": 312e12, "float32": 19.5e12},
+    "NVIDIA H200": {"bfloat16": 989e12, "float32": 494e12},
+    "NVIDIA H100 80GB HBM3": {"bfloat16": 989e12, "float32": 494e12},
+    "NVIDIA A100-SXM4-80GB": {"bfloat16": 312e12, "float32": 156e12},
+    "NVIDIA A100-SXM4-40GB": {"bfloat16": 312e12, "float32": 156e12},
     "TPU v4": {"bfloat16": 275e12},
     "TPU v5 lite": {"bfloat16": 197e12},
     "TPU v5": {"bfloat16": 459e12},

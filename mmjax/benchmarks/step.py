@@ -4,13 +4,13 @@ import dataclasses
 import resource
 import statistics
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 from mmjax.benchmarks.flops import PEAKS, step_flops
-from mmjax.data import train_batches
 from mmjax.errors import ConfigError
 from mmjax.training.experiment import Experiment
 from mmjax.training.setup import prepare
@@ -71,20 +71,13 @@ def bench_step(experiment: Experiment, folder: Path | None, steps: int) -> StepB
     if steps < 2:
         raise ConfigError(f"--steps is {steps}: it must be 2 or more.")
     training = experiment.training
-    setup, state = prepare(experiment, folder)
-    batches = train_batches(
-        setup.source("train"),
-        batch_size=training.batch_size,
-        seed=training.seed,
-        transforms=experiment.transforms,
-        threads=training.data_threads,
-        workers=training.data_workers,
-    )
-    with jax.set_mesh(setup.mesh):
+    setup = prepare(experiment, folder)
+    state, batches = setup.create_state(), setup.train_batches()
+    with jax.set_mesh(setup.mesh), closing(batches):
         batch = setup.put(next(batches))
         flops = step_flops(state, batch)
         begun = time.perf_counter()
-        step = setup.compile_step(state).lower(state, batch).compile()
+        step = setup.compile_step().lower(state, batch).compile()
         compile_seconds = time.perf_counter() - begun
         alone, waits = [], []
         for _ in range(steps + 3):  # with the batch in place: the step itself
@@ -125,6 +118,9 @@ def bench_step(experiment: Experiment, folder: Path | None, steps: int) -> StepB
     )
 
 
+_MULTIPLIED_IN = {"float32": "TF32", "bfloat16": "bfloat16"}
+
+
 def _memory() -> tuple[float, str]:
     stats = jax.devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
@@ -137,7 +133,8 @@ def _peak(precision: str) -> tuple[float, str]:
     kind = jax.devices()[0].device_kind
     known = PEAKS.get(kind, {}).get(precision)
     if known:
-        return known * jax.device_count(), f"data sheet of {kind}, {precision}, dense"
+        source = f"data sheet of {kind}, dense, {_MULTIPLIED_IN[precision]}"
+        return known * jax.device_count(), source
     size, tries = 2048, 5
     matrix = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(precision))
     product = jax.jit(jnp.matmul)

@@ -9,6 +9,7 @@ from flax import nnx
 
 from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
+from mmjax.errors import check_sizes
 from mmjax.layers import max_pool
 from mmjax.structs import Features
 
@@ -35,6 +36,9 @@ class LeNet(Encoder):
     width: int = 64
     batch_norm: bool = False
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "blocks", "channels", "kernel", "width")
 
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "LeNetEncoder":
         """See `Encoder.build`."""

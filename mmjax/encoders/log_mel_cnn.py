@@ -11,6 +11,7 @@ from mmjax import audio
 from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
 from mmjax.encoders.lenet import ConvBlock
+from mmjax.errors import check_sizes
 from mmjax.layers import max_pool
 from mmjax.structs import Features
 
@@ -40,6 +41,9 @@ class LogMelCNN(Encoder):
     hop_ms: float = 10.0
     batch_norm: bool = False
     kinds: ClassVar[tuple[Kind, ...]] = ("audio",)
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "blocks", "channels", "width", "bands")
 
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "LogMelCNNEncoder":
         """See `Encoder.build`."""

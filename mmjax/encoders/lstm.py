@@ -9,6 +9,7 @@ from flax import nnx
 
 from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
+from mmjax.errors import check_sizes
 from mmjax.structs import Features
 
 
@@ -25,6 +26,9 @@ class LSTM(Encoder):
 
     width: int = 64
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "width")
 
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "LSTMEncoder":
         """See `Encoder.build`."""

@@ -11,6 +11,7 @@ from flax import nnx
 
 from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
+from mmjax.errors import check_sizes
 from mmjax.layers import checked_dropout
 from mmjax.structs import Features
 
@@ -33,6 +34,9 @@ class MLP(Encoder):
     activation: Activation = "relu"
     dropout: float = 0.0
     kinds: ClassVar[tuple[Kind, ...]] = ("vector", "image")
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "hidden", "width")
 
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "MLPEncoder":
         """See `Encoder.build`."""

@@ -9,6 +9,7 @@ from flax import nnx
 
 from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
+from mmjax.errors import check_sizes
 from mmjax.layers import Transformer
 from mmjax.structs import Features
 
@@ -29,6 +30,9 @@ class TextTransformer(Encoder):
     heads: int = 4
     dropout: float = 0.0
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "width", "layers", "heads")
 
     def build(
         self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mmjax.data import eval_batches
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.objectives import LinearCCA
 from mmjax.structs import Batch, Outputs
@@ -79,10 +80,14 @@ class RawCorrelation(Evaluator):
         """See `Evaluator.__call__`."""
 
         def both(part: str) -> tuple[np.ndarray, np.ndarray]:
-            source = predictor.source(part)
-            batch = source.take(np.arange(len(source)))
-            rows = np.logical_and(*(batch.present[view] for view in self.views))
-            first, second = (batch.inputs[view].reshape(len(rows), -1)[rows] for view in self.views)
+            source, name = predictor.source(part), predictor.data.name
+            views: tuple[list[np.ndarray], ...] = ([], [])
+            for batch in eval_batches(source, batch_size=1024, name=name):
+                rows = np.logical_and(*(batch.present[view] for view in self.views))
+                rows &= batch.weight > 0
+                for parts, view in zip(views, self.views, strict=True):
+                    parts.append(batch.inputs[view].reshape(len(rows), -1)[rows])
+            first, second = map(np.concatenate, views)
             return first, second
 
         cca = LinearCCA(self.k, ridge=self.ridge)

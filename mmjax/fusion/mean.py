@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import FeatureShape
+from mmjax.errors import check_sizes
 from mmjax.fusion.fusion import Fusion
 from mmjax.structs import Features
 
@@ -20,6 +21,9 @@ class Mean(Fusion):
     """
 
     width: int = 64
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "width")
 
     def build(
         self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs

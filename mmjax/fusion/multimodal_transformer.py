@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import FeatureShape
+from mmjax.errors import check_sizes
 from mmjax.fusion.fusion import Fusion
 from mmjax.layers import Transformer
 from mmjax.structs import Features
@@ -32,6 +33,9 @@ class MultimodalTransformer(Fusion):
     layers: int = 2
     heads: int = 4
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "width", "layers", "heads")
 
     def build(
         self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs

@@ -8,7 +8,7 @@ from flax import nnx
 
 from mmjax.data.dataset import Modality
 from mmjax.encoders import Encoder
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, check_sizes
 from mmjax.models.model import Model, build_encoders, embeddings_of, encode
 from mmjax.structs import Batch, Outputs
 
@@ -24,6 +24,9 @@ class DualEncoder(Model):
 
     encoders: Mapping[str, Encoder]
     width: int = 0
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "width", least=0)
 
     def build(
         self,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mmjax.errors import check_sizes
 from mmjax.layers import checked_dropout
 
 
@@ -23,6 +24,9 @@ class Classifier:
     target: str = "label"
     hidden: tuple[int, ...] = ()
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "hidden")
 
     def build(
         self, width: int, classes: int, *, dtype: jnp.dtype, rngs: nnx.Rngs

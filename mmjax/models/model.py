@@ -81,7 +81,7 @@ def encode(
     """
     batch, features = jax.tree.map(jnp.asarray, batch), {}
     for name, encoder in encoders.items():
-        x, present = batch.inputs[name], batch.present[name]
+        x, present = batch.inputs[name], batch.present[name] & (batch.weight > 0)
         x = jnp.where(present.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
         encoded = encoder(x, batch.masks.get(name), present, train=train, rngs=rngs)
         features[name] = encoded.replace(mask=encoded.mask & present[:, None])

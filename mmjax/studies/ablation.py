@@ -8,6 +8,7 @@ itself.
 import dataclasses
 import datetime
 import math
+import os
 import platform
 import re
 import shlex
@@ -25,8 +26,9 @@ from mmjax.errors import ConfigError, unknown_name
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment, check
 from mmjax.training.loop import train
-from mmjax.training.overrides import override, replace_at
+from mmjax.training.overrides import replace_at
 from mmjax.training.run_directory import RunDirectory
+from mmjax.training.setup import prepare
 
 RESULTS = "results.json"
 
@@ -40,19 +42,17 @@ class Row:
     experiment: Experiment
 
 
-def rows_of(module: ModuleType, words: Sequence[str], only: Sequence[str], prog: str) -> list[Row]:
+def rows_of(module: ModuleType, experiment: Experiment, only: Sequence[str]) -> list[Row]:
     """The rows of an experiment file.
 
     Args:
         module: the experiment file, run.
-        words: `--dotted.override value` words, applied to the experiment before the rows.
+        experiment: its experiment, with the overrides of the command line.
         only: names of the rows to take; none takes all.
-        prog: how `--help` calls the command.
 
     Raises:
         ConfigError: for a row, or a path in one, that is not there.
     """
-    experiment = override(module.experiment, words, prog)
     table = getattr(module, "rows", {experiment.name: {}})
     _check_table(table)
     for name in only:
@@ -109,7 +109,9 @@ def ablate(
     if seeds < 1:
         raise ConfigError(f"--seeds is {seeds}: it must be 1 or more.")
     _refuse_other(study_dir, name)
-    gathered = []
+    for row in rows:  # what can fail for a row, fails before the first is trained
+        prepare(row.experiment, folder)
+    gathered = _other_rows(study_dir, rows)
     for row in rows:
         results, runs = {}, []
         for seed in range(row.experiment.training.seed, row.experiment.training.seed + seeds):
@@ -126,18 +128,27 @@ def ablate(
                 "runs": runs,
             }
         )
-    columns = list(dict.fromkeys(column for row in gathered for column in row["cells"]))
-    study = {
-        "name": name,
-        "title": title,
-        "command": shlex.join(command),
-        "columns": columns,
-        "rows": gathered,
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "date": datetime.date.today().isoformat(),
-    }
-    RunDirectory(study_dir).write(RESULTS, study)
+        study = {
+            "name": name,
+            "title": title,
+            "command": shlex.join(command),
+            "columns": list(dict.fromkeys(column for each in gathered for column in each["cells"])),
+            "rows": gathered,
+            "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores",
+            "date": datetime.date.today().isoformat(),
+        }
+        RunDirectory(study_dir).write(RESULTS, study)
     return study
+
+
+def _other_rows(study_dir: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows of an earlier start that are not run again now."""
+    if not (study_dir / RESULTS).exists():
+        return []
+    again = {row.name for row in rows}
+    return [
+        row for row in RunDirectory(study_dir).read(RESULTS)["rows"] if row["name"] not in again
+    ]
 
 
 def _refuse_other(study_dir: Path, name: str) -> None:

@@ -5,7 +5,7 @@ from mmjax.training.loop import Interrupted, train
 from mmjax.training.optimizer import SGD, AdamW, Constant, Cosine, Optimizer, Schedule
 from mmjax.training.predictions import Predictions, Predictor
 from mmjax.training.sharding import Mesh
-from mmjax.training.step import TrainState, create_state, eval_step, train_step
+from mmjax.training.step import TrainState, eval_step, train_step
 
 __all__ = [
     "SGD",
@@ -22,7 +22,6 @@ __all__ = [
     "Schedule",
     "TrainState",
     "Training",
-    "create_state",
     "eval_step",
     "train",
     "train_step",

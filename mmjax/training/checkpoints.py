@@ -120,7 +120,7 @@ class Checkpoints:
 
         Args:
             step: one of `steps()`.
-            like: a state of the same experiment, whose layout on the devices is taken.
+            like: a state of the same experiment, or its shapes, as it is to lie on the devices.
             data: a data iterator that is set to the saved position, or None to leave it out.
 
         Raises:
@@ -169,7 +169,7 @@ class Checkpoints:
             if _sha256(folder / path) != digest:
                 raise self._damaged(step, f"its file {path} is not what was written")
 
-    def _check_model(self, step: int, flat: dict[str, jax.Array]) -> None:
+    def _check_model(self, step: int, flat: dict[str, Any]) -> None:
         """Refuses a model whose arrays are not those of the checkpoint."""
         there, here = self._manifest(step)["arrays"], {name: _look(flat[name]) for name in flat}
         differing = [name for name in here | there if here.get(name) != there.get(name)]
@@ -202,7 +202,7 @@ class Checkpoints:
         )
 
 
-def _flat(state: TrainState) -> dict[str, jax.Array]:
+def _flat(state: TrainState) -> dict[str, Any]:
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
@@ -215,7 +215,7 @@ def _all_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.asarray(True), *finite]).all()
 
 
-def _look(leaf: jax.Array) -> str:
+def _look(leaf: Any) -> str:
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 

@@ -2,13 +2,13 @@
 
 import abc
 import dataclasses
+import importlib.util
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import jax
 import numpy as np
 
 from mmjax.data import Dataset, Transform
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, check_sizes
 from mmjax.models import Model
 from mmjax.objectives import Objective
 from mmjax.training.config import check_types
@@ -77,16 +77,10 @@ class Training:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for field in ("steps", "batch_size", "log_every", "data_threads"):
-            if getattr(self, field) < 1:
-                raise ConfigError(
-                    f"training.{field} is {getattr(self, field)}: it must be 1 or more."
-                )
-        for field in ("eval_every", "save_every", "eval_batch_size", "data_workers", "seed"):
-            if getattr(self, field) < 0:
-                raise ConfigError(
-                    f"training.{field} is {getattr(self, field)}: it must be 0 or more."
-                )
+        check_sizes(self, "steps", "batch_size", "log_every", "data_threads")
+        check_sizes(
+            self, "eval_every", "save_every", "eval_batch_size", "data_workers", "seed", least=0
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,11 +118,6 @@ class Experiment:
                 "The experiment has no objective: list at least one in `objectives`, such as "
                 "CrossEntropy()."
             )
-        names = [objective.name for objective in self.objectives]
-        if len(set(names)) < len(names):
-            raise ConfigError(
-                f"Two objectives have the same name ({', '.join(names)}): list each once."
-            )
 
 
 def check(experiment: Experiment) -> None:
@@ -139,19 +128,14 @@ def check(experiment: Experiment) -> None:
     """
     check_types(experiment)
     training = experiment.training
-    devices = jax.device_count()
-    mesh = training.mesh.build()
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    for field in ("batch_size", "eval_batch_size"):
-        if getattr(training, field) % ways:
-            raise ConfigError(
-                f"training.{field} is {getattr(training, field)}, which {ways} of {devices} "
-                f"devices cannot share evenly: make it a multiple of {ways}."
-            )
     if training.monitor and "valid" not in experiment.data.splits:
         raise ConfigError(
             f"The data set {experiment.data.name!r} has no 'valid' split for training.monitor to "
             "choose on: leave training.monitor empty."
+        )
+    if training.tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise ConfigError(
+            "training.tensorboard needs the package tensorboardX: pip install 'mmjax[tensorboard]'."
         )
     for evaluator in experiment.evaluation:
         evaluator.check(experiment)

@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from mmjax.data import train_batches
 from mmjax.data.catalogue import fingerprint
 from mmjax.errors import RunError, unknown_name
 from mmjax.training.checkpoints import Checkpoints
@@ -28,7 +27,6 @@ from mmjax.training.predictions import evaluate
 from mmjax.training.progress import Clock, Reporter, tensorboard
 from mmjax.training.run_directory import RunDirectory, environment
 from mmjax.training.setup import Setup, prepare
-from mmjax.training.step import TrainState
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
 
@@ -68,17 +66,28 @@ def train(
     try:
         if (run_dir / "result.json").exists():
             return directory.read("result.json")
-        setup, state = prepare(experiment, folder)
+        setup = prepare(experiment, folder)
         directory.claim(config)
-        directory.write(
-            "environment.json", environment(command, fingerprint(experiment.data, folder))
-        )
+        _note_environment(directory, environment(command, fingerprint(experiment.data, folder)))
         with _stop_signal() as stopped:
-            run = _Run(setup, directory, state)
+            run = _Run(setup, directory)
             run.to_the_end(stopped)
             return run.finish()
     finally:
         directory.release()
+
+
+def _note_environment(directory: RunDirectory, now: dict[str, Any]) -> None:
+    """Writes `environment.json`; refuses to go on with other data than the run began with."""
+    if (directory.path / "environment.json").exists():
+        before = directory.read("environment.json").get("data")
+        if before != now["data"]:
+            changed = [name for name, found in now["data"].items() if before.get(name) != found]
+            raise RunError(
+                f"The data of the run in {directory.path} has changed since it began "
+                f"({', '.join(changed)}): restore it, or start anew with another --run-dir."
+            )
+    directory.write("environment.json", now)
 
 
 @contextmanager
@@ -111,81 +120,80 @@ class _Pending:
 class _Run:
     """The state of a run between two steps."""
 
-    def __init__(self, setup: Setup, directory: RunDirectory, state: TrainState) -> None:
+    def __init__(self, setup: Setup, directory: RunDirectory) -> None:
         self.setup = setup
         self.training = training = setup.experiment.training
         self.directory = directory
         self.checkpoints = Checkpoints(directory.checkpoints)
-        self.batches = train_batches(
-            setup.source("train"),
-            batch_size=training.batch_size,
-            seed=training.seed,
-            transforms=setup.experiment.transforms,
-            threads=training.data_threads,
-            workers=training.data_workers,
-            name=setup.experiment.data.name,
-        )
-        self.state, self.seconds = state, 0.0
+        self.batches = setup.train_batches()
         saved = self.checkpoints.steps()
+        self.step, self.seconds = (saved[-1] if saved else 0), 0.0
         if saved:
-            self.state = self.checkpoints.restore(saved[-1], state, self.batches)
-            self.seconds = self.checkpoints.facts(saved[-1])["seconds"]
-        self.step = saved[-1] if saved else 0
+            self.state = self.checkpoints.restore(self.step, setup.abstract_state, self.batches)
+            self.seconds = self.checkpoints.facts(self.step)["seconds"]
+        else:
+            self.state = setup.create_state()
         for name in (METRICS, TIMING):
             directory.cut_after(name, self.step if saved else -1)
         self.begun = time.perf_counter() - self.seconds
         self.clock = Clock()
         self.speed: dict[str, float] = {}
-        self.reporter = Reporter(setup.experiment.name, training.steps, self.step)
         self.tensorboard = tensorboard(directory.path, self.step) if training.tensorboard else None
+        self.reporter = Reporter(setup.experiment.name, training.steps, self.step)
         if saved:
             self.reporter.say(
                 f"Going on from the checkpoint of step {self.step} in {directory.path}"
             )
 
     def to_the_end(self, stopped: Callable[[], str]) -> None:
-        """Runs the steps that are left, evaluating, saving and logging on the way."""
-        training = self.training
-        train_step = self.setup.compile_step(self.state)
-        # Queued steps of several fake devices on few cores can deadlock: there, wait for each.
-        wait_for_each = jax.default_backend() == "cpu" and jax.device_count() > 1
-        pending: _Pending | None = None
+        """Runs the steps that are left; evaluates, saves and logs on the way."""
         try:
             with jax.set_mesh(self.setup.mesh):
-                if self.step == 0 and (training.eval_every or training.monitor):
-                    self._monitored(self._evaluate())  # an evaluation that fails, fails here
-                while self.step < training.steps and not stopped():
-                    begun = time.perf_counter()
-                    batch = next(self.batches)
-                    self.clock.waited(time.perf_counter() - begun)
-                    self.state, metrics = train_step(self.state, self.setup.put(batch))
-                    previous, pending = pending, _Pending(self.step, metrics, batch.ids)
-                    self.step += 1
-                    if wait_for_each:
-                        jax.block_until_ready(metrics)
-                    if previous:
-                        self._log(previous)
-                    elif not self.speed:
-                        jax.block_until_ready(metrics)  # the first step: leave out its compilation
-                        self.clock.pause()
-                    if self._is_due(training.eval_every) or self._is_due(training.save_every):
-                        self._log(pending)
-                        pending = None
-                        self._save(self._evaluate() if self._is_due(training.eval_every) else {})
-                        self.clock.pause()
-                if pending:
-                    self._log(pending)
-            if self.step not in self.checkpoints.steps():
-                ended = self.step == training.steps
-                self._save(self._evaluate() if ended and training.monitor else {})
+                self._steps(stopped)
         finally:
             self.reporter.close()
             self.batches.close()
-        if self.step < training.steps:
+            if self.tensorboard:
+                self.tensorboard.close()
+        if self.step < self.training.steps:
+            done = "the state is saved" if self.step else "nothing was done yet"
             raise Interrupted(
-                f"Stopped at step {self.step} of {training.steps} by {stopped()}; the state is "
-                f"saved in {self.directory.path}: run the same command to go on."
+                f"Stopped at step {self.step} of {self.training.steps} by {stopped()}; {done} in "
+                f"{self.directory.path}: run the same command to go on."
             )
+
+    def _steps(self, stopped: Callable[[], str]) -> None:
+        training = self.training
+        train_step = self.setup.compile_step()
+        # Queued steps of several fake devices on few cores can deadlock: there, wait for each.
+        wait_for_each = jax.default_backend() == "cpu" and jax.device_count() > 1
+        pending: _Pending | None = None
+        if self.step == 0 and (training.eval_every or training.monitor):
+            self._evaluate()  # an evaluation that fails, fails here
+        while self.step < training.steps and not stopped():
+            begun = time.perf_counter()
+            batch = next(self.batches)
+            self.clock.waited(time.perf_counter() - begun)
+            self.state, metrics = train_step(self.state, self.setup.put(batch))
+            self.step += 1
+            previous, pending = pending, _Pending(self.step, metrics, batch.ids)
+            if wait_for_each:
+                jax.block_until_ready(metrics)
+            if previous:
+                self._log(previous)
+            elif not self.speed:
+                jax.block_until_ready(metrics)  # the first step: leave out its compilation
+                self.clock.pause()
+            ended = self.step == training.steps
+            evaluates = self._is_due(training.eval_every) or bool(ended and training.monitor)
+            if evaluates or ended or self._is_due(training.save_every):
+                self._log(pending)
+                pending = None
+                self._save(self._evaluate() if evaluates else None)
+                self.clock.pause()
+        if pending:  # stopped between two checkpoints
+            self._log(pending)
+            self._save(None)
 
     def _is_due(self, every: int) -> bool:
         return bool(every) and self.step % every == 0
@@ -195,7 +203,7 @@ class _Run:
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise self._not_finite(done, values)
-        count = done.step + 1
+        count = done.step
         if count % self.training.log_every == 0 or count == self.training.steps:
             line = {f"train/{name}": value for name, value in values.items()}
             self._write(count, line)
@@ -209,33 +217,28 @@ class _Run:
             for name, value in values.items():
                 self.tensorboard.add_scalar(name, value, step)
 
-    def _evaluate(self) -> dict[str, float]:
-        """Evaluates on `valid`, where there is one."""
-        if "valid" not in self.setup.experiment.data.splits:
-            return {}
-        experiment = self.setup.experiment
+    def _evaluate(self) -> float | None:
+        """Evaluates on `valid`, where there is one; returns what `training.monitor` names."""
+        experiment, monitor = self.setup.experiment, self.training.monitor
+        if "valid" not in experiment.data.splits:
+            return None
         evaluators = [each for each in experiment.evaluation if not each.at_end_only]
         metrics, _ = evaluate(evaluators, self.setup.predictor(self.state), ["valid"])
-        self._write(self.step, metrics)
-        self.reporter.metrics(self.step, metrics)
-        return metrics
+        if metrics:
+            self._write(self.step, metrics)
+            self.reporter.metrics(self.step, metrics)
+        if monitor and f"valid/{monitor}" not in metrics:
+            there = [name.removeprefix("valid/") for name in metrics]
+            raise unknown_name("metric for training.monitor", monitor, there)
+        return metrics[f"valid/{monitor}"] if monitor else None
 
-    def _monitored(self, metrics: dict[str, float]) -> float | None:
-        """The metric that `training.monitor` names, of an evaluation."""
-        name = f"valid/{self.training.monitor}"
-        if not metrics or not self.training.monitor:
-            return None
-        if name not in metrics:
-            there = [key.removeprefix("valid/") for key in metrics]
-            raise unknown_name("metric for training.monitor", self.training.monitor, there)
-        return metrics[name]
-
-    def _save(self, metrics: dict[str, float]) -> None:
+    def _save(self, monitored: float | None) -> None:
         """Saves a checkpoint, and deletes all but the last two and the best."""
         facts: dict[str, Any] = {"seconds": round(time.perf_counter() - self.begun, 3)}
-        monitored = self._monitored(metrics)
         if monitored is not None and math.isfinite(monitored):
             facts["monitor"] = monitored
+        if self.tensorboard:
+            self.tensorboard.flush()
         self.directory.sync(METRICS)  # before the checkpoint that says that they were written
         self.checkpoints.save(self.state, self.batches, facts)
         best = self.checkpoints.best(self.training.monitor_mode)
@@ -246,7 +249,7 @@ class _Run:
         experiment = self.setup.experiment
         best = self.checkpoints.best(self.training.monitor_mode)
         if best is not None and best != self.step:
-            self.state = self.checkpoints.restore(best, self.state)
+            self.state = self.checkpoints.restore(best, self.setup.abstract_state)
         splits = [split for split in experiment.data.splits if split != "train"]
         metrics, details = evaluate(experiment.evaluation, self.setup.predictor(self.state), splits)
         result = {

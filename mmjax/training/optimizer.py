@@ -6,7 +6,7 @@ import dataclasses
 import jax
 import optax
 
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, check_sizes
 
 
 class Schedule(abc.ABC):
@@ -78,6 +78,12 @@ class Optimizer(abc.ABC):
             raise ConfigError(
                 f"optimizer.learning_rate is {self.learning_rate}: it must be above 0."
             )
+        check_sizes(self, *({"weight_decay", "clip_norm"} & set(vars(self))), least=0)
+        for field in sorted({"b1", "b2", "momentum"} & set(vars(self))):
+            if not 0 <= getattr(self, field) < 1:
+                raise ConfigError(
+                    f"optimizer.{field} is {getattr(self, field)}: it must be from 0 to below 1."
+                )
 
     @abc.abstractmethod
     def build(self, steps: int) -> optax.GradientTransformation:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmjax.data import Dataset, Source, eval_batches
-from mmjax.errors import RunError
+from mmjax.errors import ConfigError, RunError
 from mmjax.structs import Batch, Outputs
 from mmjax.training.experiment import Evaluator
 
@@ -100,6 +100,11 @@ def evaluate(
     for split in splits:
         for evaluator in evaluators:
             for name, value in evaluator(predictor, split).items():
+                if f"{split}/{name}" in metrics or f"{split}/{name}" in details:
+                    raise ConfigError(
+                        f"Two evaluations give a metric {name!r}: list one of them in another "
+                        "experiment."
+                    )
                 if isinstance(value, np.ndarray):
                     details[f"{split}/{name}"] = value.tolist()
                 else:

@@ -9,8 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mmjax.errors import RunError
-
 
 class Clock:
     """Times steps, leaving out what was paused (compilation, evaluations, checkpoints)."""
@@ -92,10 +90,6 @@ class Reporter:
 
 def tensorboard(path: Path, step: int) -> Any:
     """A writer of TensorBoard events for a run that goes on after `step`."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise RunError(
-            "training.tensorboard needs the package tensorboardX: pip install 'mmjax[tensorboard]'."
-        ) from error
+    from tensorboardX import SummaryWriter  # an extra; `check` has seen that it is there
+
     return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)

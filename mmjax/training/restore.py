@@ -1,5 +1,6 @@
 """From a run directory back to its experiment and its trained state."""
 
+import dataclasses
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -11,6 +12,7 @@ from mmjax.training.experiment import Experiment, check
 from mmjax.training.predictions import evaluate
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.setup import Setup
+from mmjax.training.sharding import Mesh
 from mmjax.training.step import TrainState
 
 Which = Literal["best", "last"]
@@ -43,6 +45,9 @@ def restore_run(
             f"The file {run_dir / 'config.json'} holds no experiment: name a directory that "
             "`mmjax train` made."
         )
+    # On the devices that are here, whatever the mesh of the training was.
+    training = dataclasses.replace(experiment.training, mesh=Mesh())
+    experiment = dataclasses.replace(experiment, training=training)
     check(experiment)
     if split is not None:
         experiment.data.check_split(split)
@@ -52,7 +57,7 @@ def restore_run(
         raise RunError(f"{run_dir} has no checkpoint yet: run `mmjax train` with it first.")
     best = checkpoints.best(experiment.training.monitor_mode) if which == "best" else None
     setup = Setup(experiment, folder)
-    state = checkpoints.restore(steps[-1] if best is None else best, setup.create_state())
+    state = checkpoints.restore(steps[-1] if best is None else best, setup.abstract_state)
     return setup, state
 
 

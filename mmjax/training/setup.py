@@ -6,17 +6,25 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmjax.data import Source, eval_batches
+from mmjax.data import Source, eval_batches, train_batches
 from mmjax.errors import ConfigError
-from mmjax.structs import Batch
+from mmjax.structs import Batch, Outputs
 from mmjax.training.experiment import Experiment, check
 from mmjax.training.predictions import Predictor
-from mmjax.training.sharding import batch_sharding, state_shardings
-from mmjax.training.step import TrainState, create_state, eval_step, train_step
+from mmjax.training.sharding import batch_sharding
+from mmjax.training.step import (
+    TrainState,
+    abstract_state,
+    create_state,
+    eval_step,
+    state_maker,
+    train_step,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +49,10 @@ class Setup:
         """From the name of a split to its source, each opened once."""
         return lru_cache(lambda split: self.experiment.data.load(split, self.folder))
 
-    def create_state(self) -> TrainState:
-        """A fresh state, laid out on the mesh."""
-        experiment = self.experiment
-        training = experiment.training
-        return create_state(
+    @cached_property
+    def _make(self) -> Callable[[], TrainState]:
+        experiment, training = self.experiment, self.experiment.training
+        return state_maker(
             experiment.model,
             experiment.data.modalities,
             experiment.data.targets,
@@ -53,7 +60,28 @@ class Setup:
             experiment.optimizer.build(training.steps),
             seed=training.seed,
             dtype=jnp.dtype(training.precision),
-            mesh=self.mesh,
+        )
+
+    @cached_property
+    def abstract_state(self) -> TrainState:
+        """The shapes and layout of the state."""
+        return abstract_state(self._make, self.mesh)
+
+    def create_state(self) -> TrainState:
+        """A fresh state, laid out on the mesh."""
+        return create_state(self._make, self.mesh)
+
+    def train_batches(self) -> grain.DatasetIterator[Batch]:
+        """The endless iterator over training batches; to be closed."""
+        training = self.experiment.training
+        return train_batches(
+            self.source("train"),
+            batch_size=training.batch_size,
+            seed=training.seed,
+            transforms=self.experiment.transforms,
+            threads=training.data_threads,
+            workers=training.data_workers,
+            name=self.experiment.data.name,
         )
 
     def put(self, batch: Batch) -> Batch:
@@ -64,9 +92,9 @@ class Setup:
     def _batch_sharding(self) -> jax.sharding.NamedSharding:
         return batch_sharding(self.mesh)
 
-    def compile_step(self, state: TrainState) -> jax.stages.Wrapped:
+    def compile_step(self) -> jax.stages.Wrapped:
         """The jitted train step; it takes over the memory of the state that it is given."""
-        shardings = state_shardings(state, self.mesh)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
         return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
 
     @cached_property
@@ -76,16 +104,18 @@ class Setup:
     def predictor(self, state: TrainState) -> Predictor:
         """What the model in this state says of the splits."""
         training = self.experiment.training
-        return Predictor(
-            lambda batch: self._eval_step(state, self.put(batch)),
-            self.source,
-            training.eval_batch_size or training.batch_size,
-            self.experiment.data,
-        )
+        size = training.eval_batch_size or training.batch_size
+        ways = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+        def forward(batch: Batch) -> Outputs:
+            with jax.set_mesh(self.mesh):
+                return self._eval_step(state, self.put(batch))
+
+        return Predictor(forward, self.source, -(-size // ways) * ways, self.experiment.data)
 
 
-def prepare(experiment: Experiment, folder: Path | None) -> tuple[Setup, TrainState]:
-    """Opens the data, initialises the model and tries the step on shapes alone.
+def prepare(experiment: Experiment, folder: Path | None) -> Setup:
+    """Opens the data and tries transforms, model, objectives and step on shapes alone.
 
     Raises:
         ConfigError: for parts that do not fit together.
@@ -102,17 +132,19 @@ def prepare(experiment: Experiment, folder: Path | None) -> tuple[Setup, TrainSt
             f"training.batch_size is {size}, but the train split of {experiment.data.name} has "
             f"{rows} examples: set it to {rows} or less."
         )
-    try:
-        state = setup.create_state()
-        first = eval_batches(setup.source("train"), batch_size=2, name=experiment.data.name)
-        batch = next(iter(first))
-        widened = jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct((size, *np.shape(array)[1:]), array.dtype), batch
+    ways = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"]
+    if size % ways:
+        raise ConfigError(
+            f"training.batch_size is {size}, which {ways} devices cannot share evenly: make it a "
+            f"multiple of {ways}."
         )
-        with jax.set_mesh(setup.mesh):
-            jax.eval_shape(train_step, state, widened)
-    except ConfigError:
-        raise
-    except ValueError as error:  # the plain sentence of a layer or an objective that does not fit
-        raise ConfigError(str(error)) from error
-    return setup, state
+    first = eval_batches(setup.source("train"), batch_size=2, name=experiment.data.name)
+    batch = next(iter(first))
+    for transform in experiment.transforms:
+        batch = transform(batch, np.random.default_rng(0))
+    widened = jax.tree.map(
+        lambda array: jax.ShapeDtypeStruct((size, *np.shape(array)[1:]), array.dtype), batch
+    )
+    with jax.set_mesh(setup.mesh):
+        jax.eval_shape(train_step, setup.abstract_state, widened)
+    return setup

@@ -1,6 +1,7 @@
 """The train state and the pure step on it."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
+from mmjax.data import Modality
 from mmjax.models import Model
 from mmjax.objectives import Objective
 from mmjax.structs import Batch, Outputs
@@ -41,32 +43,30 @@ class TrainState:
     program: Program = struct.field(pytree_node=False)
 
 
-def create_state(
+def state_maker(
     model: Model,
-    modalities: Any,
-    targets: Any,
+    modalities: Mapping[str, Modality],
+    targets: Mapping[str, int],
     objectives: tuple[Objective, ...],
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
     dtype: jnp.dtype,
-    mesh: jax.sharding.Mesh,
-) -> TrainState:
-    """Initialises a state where its parts will lie: one jitted call, sharded from the start.
+) -> Callable[[], TrainState]:
+    """A function, to be traced, that initialises a state.
 
     Args:
         model: the model's config.
         modalities: of the data set.
-        targets: of the data set.
+        targets: of the data set, with their numbers of classes.
         objectives: what is minimised.
         optimizer: the optax transformation.
         seed: of the parameters and of all randomness in training.
         dtype: of the computation; parameters are float32.
-        mesh: with the axes `data`, `fsdp` and `tensor`.
     """
     programs = []
 
-    def init() -> TrainState:
+    def make() -> TrainState:
         key = jax.random.key(seed)
         rngs = nnx.Rngs(params=jax.random.fold_in(key, 0))
         module = model.build(modalities, targets, dtype=dtype, rngs=rngs)
@@ -83,9 +83,24 @@ def create_state(
             program=programs[0],
         )
 
-    shardings = state_shardings(jax.eval_shape(init), mesh)
+    return make
+
+
+def abstract_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:
+    """The shapes of a state and how they lie on the mesh, without making it."""
+    abstract = jax.eval_shape(make)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        abstract,
+        state_shardings(abstract, mesh),
+    )
+
+
+def create_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:
+    """Makes a state where its parts will lie: one jitted call, sharded from the start."""
+    shardings = state_shardings(jax.eval_shape(make), mesh)
     with jax.set_mesh(mesh):
-        return jax.jit(init, out_shardings=shardings)()
+        return jax.jit(make, out_shardings=shardings)()
 
 
 def apply(
@@ -101,10 +116,18 @@ def apply(
 def loss_of(
     objectives: tuple[Objective, ...], outputs: Outputs, batch: Batch
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The weighted sum of the objectives, and each of them unweighted under its name."""
-    values = {objective.name: objective(outputs, batch) for objective in objectives}
-    terms = [objective.weight * values[objective.name] for objective in objectives]
-    return jnp.asarray(sum(terms), jnp.float32), values
+    """The weighted sum of the objectives, and each of them unweighted under its name.
+
+    The second of the same name is called `name_2`, and so on.
+    """
+    total = jnp.zeros((), jnp.float32)
+    values: dict[str, jax.Array] = {}
+    for objective in objectives:
+        value = objective(outputs, batch)
+        total += objective.weight * value
+        earlier = sum(other.name == objective.name for other in objectives[: len(values)])
+        values[f"{objective.name}_{earlier + 1}" if earlier else objective.name] = value
+    return total, values
 
 
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:

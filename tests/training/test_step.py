@@ -18,9 +18,9 @@ from mmjax.fusion import Concat
 from mmjax.models import Classifier, FusionModel
 from mmjax.objectives import DCCA, CrossEntropy
 from mmjax.structs import Batch
-from mmjax.training import AdamW, TrainState, create_state, eval_step, train_step
+from mmjax.training import AdamW, TrainState, eval_step, train_step
 from mmjax.training.sharding import batch_sharding, state_shardings
-from mmjax.training.step import Program, apply, loss_of
+from mmjax.training.step import Program, apply, create_state, loss_of, state_maker
 
 ROWS = 16
 MODALITIES = {"left": Modality("vector", (6,)), "right": Modality("image", (4, 4, 1))}
@@ -103,12 +103,12 @@ GOLDEN = {
 @functools.cache
 def initial_state():
     """A state as a run begins with."""
-    return create_state(
+    make = state_maker(
         *(MODELS["plain"], MODALITIES, {"label": 3}, CE_AND_DCCA, OPTIMIZER),
         seed=0,
         dtype=jnp.dtype("float32"),
-        mesh=mesh(),
     )
+    return create_state(make, mesh())
 
 
 def test_golden_step():

@@ -13,7 +13,7 @@ from mmjax.fusion import Concat, Mean, MultimodalTransformer
 from mmjax.models import DualEncoder, FusionModel
 from mmjax.objectives import DCCA, CrossEntropy
 from mmjax.training.sharding import BATCH, state_shardings
-from mmjax.training.step import apply, create_state, loss_of
+from mmjax.training.step import apply, create_state, loss_of, state_maker
 
 digits, shapes = DigitsHalves(), Shapes(train_size=64, valid_size=1, test_size=1)
 halves = {view: MLP(hidden=(16,), width=4) for view in ("left", "right")}
@@ -50,7 +50,7 @@ def loss_and_gradients(case, devices: int, axis_type: AxisType, shape=None):
         axis_types=(axis_type,) * 3,
         devices=jax.devices()[:devices],
     )
-    state = create_state(
+    make = state_maker(
         model,
         data.modalities,
         data.targets,
@@ -58,8 +58,8 @@ def loss_and_gradients(case, devices: int, axis_type: AxisType, shape=None):
         optax.identity(),
         seed=0,
         dtype=jnp.dtype("float32"),
-        mesh=mesh,
     )
+    state = create_state(make, mesh)
     batch = data.load("train", None).take(np.arange(64))
     present = dict(batch.present)
     first = next(iter(present))
