@@ -4,6 +4,9 @@
 
 Total correlation of 50 dimensions on the 10,000 test digits, projections fitted on the 54,000
 training digits. Published (unverified): linear CCA 28.0, DCCA 39.7.
+
+Expected, three seeds: linear CCA 28.5, DCCA 46.16 ± 0.03 of at most 50. Two minutes a seed on 2
+cores.
 """
 
 from mmjax.data import MNISTHalves
@@ -33,4 +36,7 @@ experiment = Experiment(
     evaluation=(HeldOutCorrelation(views=views, k=50), RawCorrelation(views=views, k=50)),
 )
 
+published = {
+    experiment.name: {"test/linear_cca_total_correlation": 28.0, "test/total_correlation": 39.7}
+}
 columns = ("test/linear_cca_total_correlation", "test/total_correlation")

@@ -2,7 +2,8 @@
 
 An experiment file may define, beside its `experiment`, `rows`: row name -> dotted path -> value,
 each row the experiment with these parts replaced. Without it there is one row, the experiment
-itself.
+itself. It may also define `published`: row name -> metric -> the number that its paper gives, shown
+beside ours as unverified.
 """
 
 import dataclasses
@@ -40,6 +41,7 @@ class Row:
     name: str
     changes: Mapping[str, Any]
     experiment: Experiment
+    published: Mapping[str, float]
 
 
 def rows_of(module: ModuleType, experiment: Experiment, only: Sequence[str]) -> list[Row]:
@@ -55,7 +57,8 @@ def rows_of(module: ModuleType, experiment: Experiment, only: Sequence[str]) -> 
     """
     table = getattr(module, "rows", {experiment.name: {}})
     _check_table(table)
-    for name in only:
+    published = getattr(module, "published", {})
+    for name in [*only, *published]:
         if name not in table:
             raise unknown_name("row", name, table)
     rows = []
@@ -67,7 +70,7 @@ def rows_of(module: ModuleType, experiment: Experiment, only: Sequence[str]) -> 
             check(changed)
         except ConfigError as error:
             raise ConfigError(f"Row {name!r}: {error}") from error
-        rows.append(Row(name, table[name], changed))
+        rows.append(Row(name, table[name], changed, published.get(name, {})))
     return rows
 
 
@@ -124,7 +127,7 @@ def ablate(
             {
                 "name": row.name,
                 "overrides": {path: to_json(value) for path, value in row.changes.items()},
-                "cells": _cells([result["metrics"] for result in results.values()]),
+                "cells": _cells([result["metrics"] for result in results.values()], row),
                 "runs": runs,
             }
         )
@@ -163,8 +166,8 @@ def _refuse_other(study_dir: Path, name: str) -> None:
         raise ConfigError(f"{study_dir} holds {other}: name another directory with --run-dir.")
 
 
-def _cells(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, Any]]:
-    cells = {}
+def _cells(metrics: Sequence[Mapping[str, float | None]], row: Row) -> dict[str, dict[str, Any]]:
+    cells: dict[str, dict[str, Any]] = {}
     for column in dict.fromkeys(name for values in metrics for name in values):
         values = [each.get(column) for each in metrics]
         known = [value for value in values if value is not None and math.isfinite(value)]
@@ -174,6 +177,12 @@ def _cells(metrics: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str,
             "n": len(known),
             "values": values,
         }
+    for column, value in row.published.items():
+        if column not in cells:
+            raise unknown_name(
+                f"metric of the row {row.name!r} with a published number", column, cells
+            )
+        cells[column]["published"] = value
     return cells
 
 
@@ -203,4 +212,5 @@ def _cell(cell: Mapping[str, Any] | None) -> str:
     if cell is None or cell["mean"] is None:
         return "-"
     spread = "" if cell["std"] is None else f" ± {cell['std']:.2g}"
-    return f"{cell['mean']:.4g}{spread}"
+    published = f" (published, unverified: {cell['published']:g})" if "published" in cell else ""
+    return f"{cell['mean']:.4g}{spread}{published}"

@@ -16,7 +16,7 @@ def test_study_report_shows_everything(tmp_path, make_study, words):
     for expected in (
         "Which fusion is best?",
         "0.7550 ± 0.0071",
-        "0.6550 ± 0.0071 published 0.7321",
+        "0.6550 ± 0.0071 published (unverified) 0.7321",
         "the diamond the published number",
         "valid/accuracy",
         "model.fusion = Gated()",
