@@ -82,7 +82,7 @@ class MultimodalTransformerFusion(nnx.Module):
         for index, name in enumerate(names):
             tokens = self.project[name](features[name].tokens)
             position = self.positions[name](jnp.arange(tokens.shape[1]))
-            streams.append(tokens + position + self.modality(jnp.asarray(index)))
+            streams.append(tokens + position + self.modality(jnp.full(1, index)))
         tokens = jnp.concatenate(streams, axis=1)
         mask = jnp.concatenate([features[name].mask for name in names], axis=1)
         return Features(tokens=self.transformer(tokens, mask, train=train, rngs=rngs), mask=mask)

@@ -219,3 +219,15 @@ def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
         assert (gradient[~present[name]] == 0).all()
         assert (gradient[present[name]] != 0).any()
     assert all(np.abs(gradient).max() > 0 for gradient in jax.tree.leaves(parameters))
+
+
+@pytest.mark.parametrize(
+    "config", [Concat(), Mean(width=8), MultimodalTransformer(width=8, layers=1)]
+)
+def test_one_modality_alone(config):
+    fusion = config.build(
+        {"only": FeatureShape(1, 4)}, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)
+    )
+    features = {"only": Features.of_vector(jnp.ones((2, 4)))}
+    fused = fusion(features, train=False, rngs=None).pooled
+    assert fused.shape == (2, fusion.features.width)

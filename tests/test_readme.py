@@ -1,0 +1,38 @@
+"""The README's code runs."""
+
+import re
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmjax.studies.ablation import rows_of
+from mmjax.training.setup import prepare
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+EXPERIMENT, OBJECTIVES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_every_row_of_the_experiment_fits_together(data_folder):
+    module = types.ModuleType("my_experiment")
+    exec(EXPERIMENT, vars(module))
+    rows = rows_of(module, module.experiment, ())
+    assert len(rows) == len(module.rows) == 3
+    for row in rows:
+        prepare(row.experiment, data_folder)
+
+
+def test_the_objectives_alone():
+    rng = np.random.default_rng(0)
+    values = {
+        name: rng.normal(size=(64, 12)).astype(np.float32)
+        for name in ("h1", "h2", "x_train", "y_train", "x_test", "y_test")
+    }
+    exec(OBJECTIVES, values)
+    assert -12 < values["loss"] < 0
+
+
+@pytest.mark.parametrize("path", re.findall(r"`((?:tests|experiments)/[\w/.]+)`", TEXT))
+def test_what_it_points_to_is_there(path):
+    assert (Path(__file__).parents[1] / path).exists()
