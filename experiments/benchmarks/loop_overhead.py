@@ -5,6 +5,8 @@
 A pair of three-layer perceptrons at batch 256 on `digits_halves`. Each round times the real loop
 (`mmjax train`, from its own timing.jsonl) and then the bare compiled step, on the same machine
 within seconds; the cost is the difference, without the wait for data, which is printed apart.
+
+Expected: below 1 ms; 0.2 ms on 2 cores of a server. About 40 seconds.
 """
 
 import json
