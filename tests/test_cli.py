@@ -318,7 +318,7 @@ def test_no_data_folder(fails, tmp_path):
     Path("files.py").write_text(FILES + "experiment = halves\n")
     assert "set MMJAX_DATA or --data-dir" in fails(1, "train", "files.py")
     sentence = fails(1, "train", "files.py", "--data-dir", "absent")
-    assert "data folder absent, named by --data-dir, does not exist" in sentence
+    assert "data folder absent, named by --data-dir, is no folder" in sentence
     assert "~nobody9" in fails(1, "train", "files.py", "--data-dir", "~nobody9/x")
     Path("empty").mkdir()
     sentence = fails(1, "train", "files.py", "--data-dir", "empty")

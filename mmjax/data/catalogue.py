@@ -47,7 +47,7 @@ def resolve_folder(option: str | None) -> Path | None:
     if not folder.is_dir():
         origin = "--data-dir" if option else FOLDER_VARIABLE
         raise DataError(
-            f"The data folder {folder}, named by {origin}, does not exist: make it, or name the "
+            f"The data folder {folder}, named by {origin}, is no folder: make it, or name the "
             "one that holds the data."
         )
     return folder

@@ -80,7 +80,7 @@ def train(
 def _note_environment(directory: RunDirectory, now: dict[str, Any]) -> None:
     """Writes `environment.json`; refuses to go on with other data than the run began with."""
     if (directory.path / "environment.json").exists():
-        before = directory.read("environment.json").get("data")
+        before = directory.read("environment.json").get("data") or {}
         if before != now["data"]:
             changed = [name for name, found in now["data"].items() if before.get(name) != found]
             raise RunError(

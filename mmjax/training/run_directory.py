@@ -76,7 +76,7 @@ class RunDirectory:
             self.refuse_other(config)  # one that began in between
             if not (self.path / "config.json").exists():
                 self.write("config.json", config)
-        except BaseException:
+        except BaseException:  # whatever it is, Ctrl-C included: let go of the lock
             self.release()
             raise
 

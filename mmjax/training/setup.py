@@ -29,7 +29,7 @@ from mmjax.training.step import (
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """An experiment with its data opened and its model initialised.
+    """An experiment with its data, mesh and model, each opened or made when it is first needed.
 
     Args:
         experiment: what to run.

@@ -76,10 +76,10 @@ def test_the_option_comes_before_the_environment(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_was_named_must_exist(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="named by --data-dir, does not exist"):
+    with pytest.raises(DataError, match="named by --data-dir, is no folder"):
         resolve_folder(str(tmp_path / "absent"))
     monkeypatch.setenv("MMJAX_DATA", str(tmp_path / "absent"))
-    with pytest.raises(DataError, match="named by MMJAX_DATA, does not exist"):
+    with pytest.raises(DataError, match="named by MMJAX_DATA, is no folder"):
         resolve_folder(None)
 
 
