@@ -95,9 +95,7 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, target)
-        except (
-            Exception
-        ) as error:  # Orbax and TensorStore raise many kinds; the state is still whole
+        except Exception as error:  # of many kinds, from Orbax and TensorStore; the state is whole
             for thread in set(threading.enumerate()) - threads:
                 # Orbax's, of which the first to fail has raised; their own `join` raises again.
                 threading.Thread.join(thread, timeout=1)

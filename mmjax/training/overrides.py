@@ -69,11 +69,6 @@ def experiment_of(module: types.ModuleType) -> Experiment:
     return experiment
 
 
-def load_experiment(path: str | Path) -> Experiment:
-    """The `experiment` of an experiment file; see `load_module`."""
-    return experiment_of(load_module(path))
-
-
 def options_of(value: Any, prefix: str = "") -> dict[str, Any]:
     """Every dotted name that can be overridden, with its value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

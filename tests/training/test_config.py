@@ -16,7 +16,7 @@ from mmjax.encoders import MLP
 from mmjax.errors import ConfigError
 from mmjax.training import Cosine, Training
 from mmjax.training.config import check_types, differences, from_json, to_json
-from mmjax.training.overrides import load_experiment
+from mmjax.training.overrides import experiment_of, load_module
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("**/*.py"))
 
@@ -41,7 +41,7 @@ HERE.Part = Part
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_experiment_comes_back(path):
-    experiment = load_experiment(path)
+    experiment = experiment_of(load_module(path))
     written = to_json(experiment)
     read = json.loads(json.dumps(written, allow_nan=False))
     assert read == written

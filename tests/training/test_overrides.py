@@ -18,7 +18,7 @@ from mmjax.models import Classifier, FusionModel
 from mmjax.objectives import DCCA, CrossEntropy
 from mmjax.training import AdamW, Cosine, Experiment, Training
 from mmjax.training.overrides import (
-    load_experiment,
+    experiment_of,
     load_module,
     options_of,
     override,
@@ -99,7 +99,7 @@ def test_no_words_change_nothing():
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_option_of_every_experiment_takes_the_value_that_it_has(path):
-    experiment = load_experiment(path)
+    experiment = experiment_of(load_module(path))
     words = []
     for name, value in options_of(experiment).items():
         values = value if isinstance(value, tuple) else (value,)
@@ -111,7 +111,7 @@ def test_every_option_of_every_experiment_takes_the_value_that_it_has(path):
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_help_explains_every_option(path, capsys):
-    experiment = load_experiment(path)
+    experiment = experiment_of(load_module(path))
     with pytest.raises(SystemExit) as ended:
         override(experiment, ["--help"], "test")
     assert ended.value.code == 0

@@ -170,13 +170,19 @@ def test_evaluation_uses_neither_dropout_nor_the_statistics_of_the_batch():
         np.testing.assert_allclose(part, whole[: ROWS // 2], atol=1e-6)
 
 
-def test_rows_of_weight_0_change_nothing():
-    state = state_of("plain")
+@pytest.mark.parametrize("name", ["plain", "batch_norm"])
+@pytest.mark.parametrize("nonsense", [99, np.nan])
+def test_rows_of_weight_0_change_nothing(name, nonsense):
+    state = state_of(name)
     weight = np.ones(ROWS, np.float32)
     weight[-4:] = 0
     padded = batch().replace(weight=weight)
     garbage = jax.tree.map(
-        lambda x: np.where(weight.reshape(-1, *[1] * (x.ndim - 1)) > 0, x, 99).astype(x.dtype),
+        lambda x: np.where(
+            weight.reshape(-1, *[1] * (x.ndim - 1)) > 0,
+            x,
+            nonsense if np.issubdtype(x.dtype, np.floating) else 99,
+        ).astype(x.dtype),
         padded,
     )
     assert_same(step(state, padded), step(state, garbage.replace(weight=weight)))
