@@ -8,9 +8,9 @@ of the official test parts.
 
 The noise: standard deviation 0.8 of every pixel (clipped to [0, 1]), and white noise of twice the
 amplitude of the clip (-6 dB). Expected, three seeds: image only 0.836 ± 0.002, audio only
-0.795 ± 0.022, both by concatenation 0.961 ± 0.002, by the multimodal Transformer 0.960 ± 0.002.
+0.795 ± 0.022, both by concatenation 0.961 ± 0.002, by the multimodal Transformer 0.960 ± 0.003.
 The 3,000 pairs hold 300 clips only, so the accuracy of audio is less sure than its spread over
-seeds says. About 12 minutes for all on 2 cores.
+seeds says. About 10 minutes for all on 2 cores.
 """
 
 from mmjax.data import SpokenDigits
