@@ -4,15 +4,17 @@
 
 Each method learns from pairs of a rotated digit and another one of its class under noise; then ten
 dimensions of the rotated digit alone (all 784 of the raw one, 20 in VCCA) are clustered and
-classified: accuracy and normalised mutual information of spectral clustering, and the error of a
-one-vs-all linear SVM, on the 10,000 test digits.
+classified: accuracy and normalised mutual information of spectral clustering, and the errors of
+linear SVMs, on the 10,000 test digits. The published errors stand beside those of one SVM for each
+pair of classes: one for each class against all others errs in 24 % of the raw digits, where 13.1 %
+is published.
 
 All encoders and decoders have three hidden layers of 1024 ReLU, as the papers' have; we train with
 AdamW and without layerwise pretraining. Weight decay and batch of DCCA were chosen on `valid`, and
 the other rows take them over, but for autoencoders the usual small decay. The two last rows are
 ours: in training, by batches of 1,000, the rotated digits are moved some more (15 degrees, 2
-pixels), anew in each epoch. The rows without training do not depend on the seed. The SVM of the raw
-pixels sees 10,000 of them: of all, it was not done after seven minutes.
+pixels), anew in each epoch. The rows without training do not depend on the seed. Of the raw digits,
+the SVM against all others sees 10,000: all of them take it minutes.
 
 Not yet run to its end: there are no expected figures.
 """
@@ -43,11 +45,13 @@ decoders = {view: Decoder(hidden=hidden) for view in views}
 reconstruction = SquaredReconstruction(views=views, weight=0.001)
 
 
-def features(projection=None, **probe):
+def features(projection=None, examples=0, **probe):
     """What is measured of the embeddings of the rotated digit, or of their projections."""
+    named = {"projection": projection, "name": "features"}
     return (
-        LinearProbe("rotated", projection=projection, name="features", **probe),
-        Clustering("rotated", method="spectral", projection=projection, name="features"),
+        Clustering("rotated", method="spectral", **named),
+        LinearProbe("rotated", "svm_one_vs_one", **named, **probe),
+        LinearProbe("rotated", "svm", **named, **probe, examples=examples),
     )
 
 
@@ -128,9 +132,11 @@ rows = {
 columns = (
     "test/features_spectral_clustering_accuracy",
     "test/features_spectral_nmi",
+    "test/features_svm_one_vs_one_error",
     "test/features_svm_error",
 )
-error = columns[-1]
+errors = columns[2:]
+error = errors[0]
 
 
 def recalled(*values):
@@ -138,7 +144,7 @@ def recalled(*values):
     source = "Wang et al. 2015, On Deep Multi-View Representation Learning, noisy MNIST"
     return {
         column: Published(value, source, "unverified")
-        for column, value in zip(columns, values, strict=True)
+        for column, value in zip(columns[:3], values, strict=True)
     }
 
 
@@ -150,7 +156,7 @@ def read(value):
 study = Study(
     rows=rows,
     columns=columns,
-    lower_is_better=(error,),
+    lower_is_better=errors,
     published={
         "raw view": recalled(0.470, 0.506, 0.131) | read(0.131),
         "linear CCA": recalled(0.729, 0.560, 0.196) | read(0.191),

@@ -20,7 +20,7 @@ from mmjax.training.predictions import Predictor
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
-Kind = Literal["svm", "logistic"]
+Kind = Literal["svm", "svm_one_vs_one", "logistic"]
 Examples = tuple[np.ndarray, np.ndarray]  # inputs [N, D] and labels [N]
 
 
@@ -40,7 +40,8 @@ class LinearProbe(Evaluator):
     Attributes:
         view: the modality, or several, whose features are put side by side.
         kind: `svm`: one linear SVM for each class against all others, with the squared hinge loss;
-            `logistic`: multinomial logistic regression.
+            `svm_one_vs_one`: one for each pair of classes, which vote; `logistic`: multinomial
+            logistic regression.
         target: name of the target.
         projection: whose projections of the embeddings are classified, such as CCA(("left",
             "right"), 10); None takes the embeddings as they are.
@@ -177,10 +178,14 @@ def check_choice(of: str, costs: tuple[float, ...], experiment: Experiment) -> N
 def _classifier(kind: Kind, cost: float) -> Any:
     """A pipeline of scikit-learn, not fitted yet."""
     from sklearn.linear_model import LogisticRegression  # here: they take a second to import
+    from sklearn.multiclass import OneVsOneClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import LinearSVC
 
-    if kind == "svm":
-        return make_pipeline(StandardScaler(), LinearSVC(C=cost, dual=False))
-    return make_pipeline(StandardScaler(), LogisticRegression(C=cost, max_iter=1000))
+    classifier = {
+        "svm": LinearSVC(C=cost, dual=False),
+        "svm_one_vs_one": OneVsOneClassifier(LinearSVC(C=cost, dual=False)),
+        "logistic": LogisticRegression(C=cost, max_iter=1000),
+    }
+    return make_pipeline(StandardScaler(), classifier[kind])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from representations import VIEWS, experiment, predictor, without
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsOneClassifier
 from sklearn.svm import LinearSVC
 
 from mmjax.data import DigitsHalves
@@ -48,7 +49,14 @@ def svm(C):
     return LinearSVC(C=C, dual=False)
 
 
-@pytest.mark.parametrize(("kind", "make"), [("svm", svm), ("logistic", LogisticRegression)])
+def pairwise(C):
+    return OneVsOneClassifier(svm(C))
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [("svm", svm), ("svm_one_vs_one", pairwise), ("logistic", LogisticRegression)],
+)
 def test_agrees_with_scikit_learn_by_hand(kind, make):
     made = splits(noise=1.5)
     costs = (1e-4, 1e-2, 1.0)
