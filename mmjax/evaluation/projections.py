@@ -14,8 +14,6 @@ from mmjax.objectives import GCCA, MCCA, KernelCCA, LinearCCA, Nystrom, RandomFo
 from mmjax.training.experiment import Experiment
 from mmjax.training.predictions import Predictor
 
-ROWS = 4096  # projected at a time: 128 MiB of 4,096 kernel features
-
 Analysis = LinearCCA | MCCA | GCCA  # KernelCCA is a LinearCCA
 
 
@@ -41,15 +39,7 @@ class FittedProjection:
         Returns:
             The projections, float64.
         """
-        place = self.views.index(view)
-        mean, weights = self.analysis.mean_[place], self.analysis.weights_[place]
-        parts = []
-        for start in range(0, max(len(embeddings), 1), ROWS):
-            rows = embeddings[start : start + ROWS].astype(np.float64)
-            if isinstance(self.analysis, KernelCCA):
-                rows = self.analysis.maps_[place](rows)
-            parts.append((rows - mean) @ weights)
-        return np.concatenate(parts)
+        return self.analysis.transform_view(self.views.index(view), embeddings)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,9 @@ from mmjax.errors import ConfigError
 from mmjax.objectives.kernel_features import FeatureMap, Nystrom, RandomFourier
 from mmjax.objectives.linear_cca import LinearCCA
 from mmjax.objectives.moments import Moments, check_finite, check_rows, checked_weight
-from mmjax.objectives.view_estimator import Solution
+from mmjax.objectives.view_estimator import ROWS, Solution
 from mmjax.objectives.whitening import orientation
 
-_ROWS = 4096  # mapped at a time
 _SAMPLE = 10_000  # rows of a batch that bandwidths and landmarks are taken from, at most
 _LEAST_RIDGE = 1e-8  # of views whose variance is 1 in all: squares cost 8 digits at most
 _FEATURES = RandomFourier()
@@ -114,7 +113,7 @@ class KernelCCA(LinearCCA):
         if len(sample[0]) == 0:
             raise ConfigError("there are no examples to settle bandwidths and landmarks from")
         self.maps_ = tuple(self.features.prepare(view, i) for i, view in enumerate(sample))
-        self._columns = tuple(view.shape[1] for view in sample)
+        self._settled = tuple(view.shape[1] for view in sample)
 
     def _accumulate(
         self, views: Sequence[Any], weight: ArrayLike | None, names: Sequence[str]
@@ -133,9 +132,13 @@ class KernelCCA(LinearCCA):
             else:
                 sample = counted
             self._settle([array[sample].astype(np.float64) for array in arrays])
-        for start in range(0, max(len(counted), 1), _ROWS):
-            some = counted[start : start + _ROWS]
-            features = self._mapped([array[some].astype(np.float64) for array in arrays])
+        self._check_columns(arrays)
+        for start in range(0, max(len(counted), 1), ROWS):
+            some = counted[start : start + ROWS]
+            features = [
+                self._features(view, array[some].astype(np.float64))
+                for view, array in enumerate(arrays)
+            ]
             super()._accumulate(features, weights[some], names)
 
     def _no_moments(self, widths: tuple[int, ...]) -> Moments:
@@ -162,21 +165,11 @@ class KernelCCA(LinearCCA):
         sign = orientation((a, b))
         return Solution((a * sign, b * sign), np.sum(a * (C12 @ b), axis=0), {})
 
-    def _mapped(self, views: Sequence[np.ndarray]) -> Sequence[Any]:
-        given = tuple(view.shape[1] for view in views)
-        if given != self._columns:
-            raise self._other_columns(given, self._columns)
-        return [to_features(x) for to_features, x in zip(self.maps_, views, strict=True)]
+    def _columns(self) -> tuple[int, ...]:
+        return self._settled
 
-    def _transform(self, views: Sequence[ArrayLike]) -> tuple[np.ndarray, ...]:
-        self._fitted_moments()
-        arrays = self._checked(views)
-        starts = range(0, max(len(arrays[0]), 1), _ROWS)
-        parts = [
-            super(KernelCCA, self)._transform([array[i : i + _ROWS] for array in arrays])
-            for i in starts
-        ]
-        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+    def _features(self, view: int, x: np.ndarray) -> np.ndarray:
+        return self.maps_[view](x)
 
 
 def _of_variance_1(weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:

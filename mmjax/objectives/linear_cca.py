@@ -121,6 +121,22 @@ class LinearCCA(ViewEstimator):
         zx, zy = self._transform((x, y))
         return zx, zy
 
+    def transform_view(self, view: int, x: ArrayLike) -> Float[np.ndarray, "N k"]:
+        """Projects one view, where the other is missing.
+
+        Args:
+            view: 0 for the first view of the fit, 1 for the second.
+            x: its rows [N, D1] or [N, D2].
+
+        Returns:
+            The projections [N, k], as `transform` gives them.
+
+        Raises:
+            ConfigError: no such view, or as `transform`.
+            RuntimeError: nothing was fitted yet.
+        """
+        return self._transform_view(view, x)
+
     def correlations(self, x: ArrayLike, y: ArrayLike) -> Float[np.ndarray, " k"]:
         """Pearson correlations of the k pairs of projections of this data, without a new fit.
 

@@ -12,7 +12,7 @@ from mmjax.objectives.view_estimator import (
     Estimator,
     Solution,
     ViewEstimator,
-    checked_projections,
+    checked_projection,
     mean_pairwise,
 )
 from mmjax.objectives.whitening import (
@@ -79,6 +79,22 @@ class _MultiviewCCA(ViewEstimator):
             RuntimeError: nothing was fitted yet.
         """
         return self._transform(views)
+
+    def transform_view(self, view: int, x: ArrayLike) -> Float[np.ndarray, "N k"]:
+        """Projects one view, where the others are missing.
+
+        Args:
+            view: which of the views of the fit, from 0.
+            x: its rows [N, D_v].
+
+        Returns:
+            The projections [N, k], as `transform` gives them.
+
+        Raises:
+            ConfigError: no such view, or as `transform`.
+            RuntimeError: nothing was fitted yet.
+        """
+        return self._transform_view(view, x)
 
     def correlations(self, *views: ArrayLike) -> Float[np.ndarray, " k"]:
         """Pearson correlations of the projections of this data, averaged over the pairs of views.
@@ -237,8 +253,8 @@ class GCCA(_MultiviewCCA):
         """
         predictors = self._solved()._result().extra["predictors"]
         with np.errstate(over="ignore", invalid="ignore"):
-            total = sum(x @ a for x, a in zip(self._project(views), predictors, strict=True))
-        return checked_projections((np.asarray(total),))[0]
+            total = sum(x @ a for x, a in zip(self._centred(views), predictors, strict=True))
+        return checked_projection(np.asarray(total))
 
     def _solve(self, moments: Moments) -> Solution:
         views = self._whitened(moments)

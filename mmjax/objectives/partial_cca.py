@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from mmjax.errors import ConfigError
 from mmjax.objectives.linear_cca import canonical_pair
 from mmjax.objectives.moments import Moments
-from mmjax.objectives.view_estimator import Estimator, Solution, ViewEstimator, checked_projections
+from mmjax.objectives.view_estimator import Estimator, Solution, ViewEstimator, checked_projection
 from mmjax.objectives.whitening import pearson, whiten
 
 
@@ -118,13 +118,12 @@ class PartialCCA(ViewEstimator):
         """
         a, b = self.weights_
         extra = self._result().extra
-        X, Y, Z = self._project((x, y, z))
+        X, Y, Z = self._centred((x, y, z))
         with np.errstate(over="ignore", invalid="ignore"):
             W = Z @ extra["whiten"]
             to_x, to_y = extra["along"]
             zx, zy = (X - W @ to_x) @ a, (Y - W @ to_y) @ b
-        checked_projections((zx, zy))
-        return zx, zy
+        return checked_projection(zx), checked_projection(zy)
 
     def correlations(self, x: ArrayLike, y: ArrayLike, z: ArrayLike) -> Float[np.ndarray, " k"]:
         """Pearson correlations of the k pairs of projections of this data, without a new fit.

@@ -14,6 +14,8 @@ from mmjax.objectives.whitening import pearson
 
 Estimator = TypeVar("Estimator", bound="ViewEstimator")
 
+ROWS = 4096  # projected at a time: 128 MiB of 4,096 kernel features
+
 
 class NotFittedError(RuntimeError, AttributeError):
     """An estimator was asked for what only a fit gives it."""
@@ -136,9 +138,13 @@ class ViewEstimator(abc.ABC):
         """The moments of no examples."""
         return Moments(widths)
 
-    def _mapped(self, views: Sequence[np.ndarray]) -> Sequence[Any]:
-        """What the moments are of: the views, or features of them."""
-        return views
+    def _columns(self) -> tuple[int, ...]:
+        """How many columns the views of the fit had."""
+        return self._fitted_moments().widths
+
+    def _features(self, view: int, x: np.ndarray) -> np.ndarray:
+        """What the moments are of: a view [N, D_v], or features of it."""
+        return x
 
     def _fit(self: Estimator, views: Sequence[ArrayLike], weight: ArrayLike | None) -> Estimator:
         self._forget()
@@ -159,31 +165,60 @@ class ViewEstimator(abc.ABC):
         moments = getattr(self, "moments_", None) or self._no_moments(widths)
         self.moments_ = moments.update(*views, weight=weight, names=names)
 
-    def _project(self, views: Sequence[ArrayLike]) -> tuple[np.ndarray, ...]:
+    def _centred(self, views: Sequence[ArrayLike]) -> tuple[np.ndarray, ...]:
         """The views, checked against those of the fit, in float64 and without their means."""
-        moments = self._fitted_moments()
-        arrays = self._mapped(self._checked(views))
-        given = tuple(array.shape[1] for array in arrays)
-        if given != moments.widths:
-            raise self._other_columns(given, moments.widths)
+        arrays = self._as_fitted(views)
         with np.errstate(over="ignore", invalid="ignore"):
-            return tuple(x - mean for x, mean in zip(arrays, moments.means, strict=True))
+            return tuple(x - mean for x, mean in zip(arrays, self.mean_, strict=True))
 
     def _transform(self, views: Sequence[ArrayLike]) -> tuple[np.ndarray, ...]:
-        weights = self.weights_
+        arrays = self._as_fitted(views)
+        return tuple(self._projected(view, array) for view, array in enumerate(arrays))
+
+    def _transform_view(self, view: int, x: ArrayLike) -> np.ndarray:
+        self._fitted_moments()
+        columns = self._columns()
+        if not 0 <= view < len(columns):
+            raise ConfigError(
+                f"there is no view {view}: give a number from 0 to {len(columns) - 1}"
+            )
+        name = self._names(len(columns))[view]
+        array = checked_view(x, name)
+        if array.shape[1] != columns[view]:
+            raise ConfigError(
+                f"{name} has {array.shape[1]} columns, but {columns[view]} were fitted: give the "
+                "same columns"
+            )
+        return self._projected(view, array)
+
+    def _projected(self, view: int, x: np.ndarray) -> np.ndarray:
+        weights, mean = self.weights_[view], self.mean_[view]
+        parts = []
         with np.errstate(over="ignore", invalid="ignore"):
-            projected = tuple(x @ a for x, a in zip(self._project(views), weights, strict=True))
-        return checked_projections(projected)
+            for start in range(0, max(len(x), 1), ROWS):
+                features = self._features(view, x[start : start + ROWS])
+                parts.append((features - mean) @ weights)
+        return checked_projection(np.concatenate(parts))
 
     def _checked(self, views: Sequence[ArrayLike]) -> list[np.ndarray]:
         names = self._names(len(views))
-        arrays = []
-        for view, name in zip(views, names, strict=True):
-            array = np.asarray(as_view(view, name))
-            check_finite(array, name)
-            arrays.append(array.astype(np.float64))
+        arrays = [checked_view(view, name) for view, name in zip(views, names, strict=True)]
         check_rows(arrays, names)
         return arrays
+
+    def _as_fitted(self, views: Sequence[ArrayLike]) -> list[np.ndarray]:
+        self._fitted_moments()
+        arrays = self._checked(views)
+        self._check_columns(arrays)
+        return arrays
+
+    def _check_columns(self, views: Sequence[Any]) -> None:
+        given, fitted = tuple(view.shape[1] for view in views), self._columns()
+        if given != fitted:
+            raise ConfigError(
+                f"the views have {' and '.join(map(str, given))} columns, but "
+                f"{' and '.join(map(str, fitted))} were fitted: give the same columns"
+            )
 
     def _names(self, count: int) -> tuple[str, ...]:
         names = self._view_names or tuple(f"view {i}" for i in range(count))
@@ -232,17 +267,17 @@ class ViewEstimator(abc.ABC):
         self.__dict__.pop("moments_", None)
         self._solution = None
 
-    @staticmethod
-    def _other_columns(given: tuple[int, ...], fitted: tuple[int, ...]) -> ConfigError:
-        return ConfigError(
-            f"the views have {' and '.join(map(str, given))} columns, but "
-            f"{' and '.join(map(str, fitted))} were fitted: give the same columns"
-        )
+
+def checked_view(view: ArrayLike, name: str) -> np.ndarray:
+    """A view [N, D] in float64, or the sentence that says what is wrong with it."""
+    array = np.asarray(as_view(view, name))
+    check_finite(array, name)
+    return array.astype(np.float64)
 
 
-def checked_projections(projected: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """The projections, or the sentence that they overflow."""
-    if not all(np.isfinite(z).all() for z in projected):
+def checked_projection(projected: np.ndarray) -> np.ndarray:
+    """The projections of a view, or the sentence that they overflow."""
+    if not np.isfinite(projected).all():
         raise ConfigError(
             "the projections overflow: these examples are not on the scale of those of the fit"
         )

@@ -99,6 +99,27 @@ def test_the_score_is_of_the_fitted_directions_and_refits_nothing(name):
     )
 
 
+@pytest.mark.parametrize("name", [name for name in MAKE if name != "partial"])
+def test_one_view_is_projected_without_the_others(name, monkeypatch):
+    monkeypatch.setattr("mmjax.objectives.view_estimator.ROWS", 7)
+    estimator, unfitted = MAKE[name](2, 1e-3).fit(*views(name)), MAKE[name](2, 1e-3)
+    held_out = views(name, rows=30, seed=1)
+    for view, (x, expected) in enumerate(
+        zip(held_out, estimator.transform(*held_out), strict=True)
+    ):
+        np.testing.assert_array_equal(estimator.transform_view(view, x), expected)
+        assert estimator.transform_view(view, x[:0]).shape == (0, 2)
+        with pytest.raises(ConfigError, match="has 9 columns, but"):
+            estimator.transform_view(view, np.ones((3, 9)))
+        with pytest.raises(ConfigError, match="not finite"):
+            estimator.transform_view(view, x * np.nan)
+    for view in (-1, len(held_out)):
+        with pytest.raises(ConfigError, match=f"no view {view}: give a number from 0 to"):
+            estimator.transform_view(view, held_out[0])
+    with pytest.raises(RuntimeError, match="call fit first"):
+        unfitted.transform_view(0, held_out[0])
+
+
 @each
 def test_row_weights_repeat_rows(name):
     whole = views(name, rows=60)

@@ -118,7 +118,8 @@ def test_large_fits_are_mapped_in_parts(monkeypatch):
     for features in (RandomFourier(16), Nystrom(10)):
         whole = KernelCCA(2, RIDGE, features).fit(x, y)
         with monkeypatch.context() as patch:
-            patch.setattr("mmjax.objectives.kernel_cca._ROWS", 70)
+            patch.setattr("mmjax.objectives.kernel_cca.ROWS", 70)
+            patch.setattr("mmjax.objectives.view_estimator.ROWS", 70)
             parts = KernelCCA(2, RIDGE, features).fit(x, y)
             projected = parts.transform(x, y)
         np.testing.assert_allclose(parts.correlations_, whole.correlations_, atol=1e-10)
