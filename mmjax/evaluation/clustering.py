@@ -12,14 +12,16 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from mmjax.errors import ConfigError, DataError, check_sizes
-from mmjax.evaluation.features import check_metrics, check_target, some
-from mmjax.evaluation.projections import (
-    Projection,
+from mmjax.evaluation.features import (
     as_views,
     check_features,
+    check_metrics,
+    check_target,
     features_of,
     name_of,
+    some,
 )
+from mmjax.evaluation.projections import Projection
 from mmjax.training.experiment import Evaluator, Experiment, Value
 from mmjax.training.predictions import Predictor
 

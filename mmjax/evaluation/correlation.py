@@ -7,7 +7,8 @@ import numpy as np
 
 from mmjax.data import eval_batches
 from mmjax.errors import ConfigError, check_sizes
-from mmjax.evaluation.features import check_metrics, check_views, check_width, together
+from mmjax.evaluation.embeddings import check_views, check_width, together
+from mmjax.evaluation.features import check_metrics
 from mmjax.evaluation.projections import CCA, Projection
 from mmjax.objectives import LinearCCA
 from mmjax.training.experiment import Evaluator, Experiment, Value

@@ -1,23 +1,75 @@
-"""Which embeddings an evaluation measures, and what is refused before the training."""
+"""Features that evaluations measure, embeddings or projections of them, and what is refused."""
 
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from jaxtyping import Float
 
-from mmjax.errors import ConfigError, unknown_name
-from mmjax.models import embedding_widths as widths_of
+from mmjax.errors import ConfigError, DataError, unknown_name
+from mmjax.evaluation.embeddings import check_embeddings
+from mmjax.evaluation.projections import Projection
 from mmjax.training.experiment import Experiment
 from mmjax.training.predictions import Predictor
 
 
-def together(predictor: Predictor, views: tuple[str, ...], split: str) -> tuple[np.ndarray, ...]:
-    """The embeddings [N, D_v] of the records of a split that have all the views."""
+def features_of(
+    predictor: Predictor, views: tuple[str, ...], split: str, projection: Projection | None
+) -> tuple[Float[np.ndarray, "M D"], np.ndarray]:
+    """The features of views, side by side: embeddings, or projections of them.
+
+    Args:
+        predictor: what the model says.
+        views: one or more, all of the projection if there is one.
+        split: name of the split.
+        projection: None takes the embeddings as they are.
+
+    Returns:
+        Features, float64, of the M records that have all these views, and which they are, [N] bool.
+
+    Raises:
+        DataError: no record of the split has them all.
+    """
     predictions = predictor(split)
     rows = np.logical_and.reduce([predictions.present[view] for view in views])
-    return tuple(predictions.embeddings[view][rows] for view in views)
+    if not rows.any():
+        named = "the view" if len(views) == 1 else "all the views"
+        raise DataError(
+            f"No record of the split {split!r} has {named} {', '.join(map(repr, views))}: evaluate "
+            "another split, or leave the evaluation out."
+        )
+    embeddings = {view: predictions.embeddings[view][rows] for view in views}
+    if projection is None:
+        parts = [embeddings[view].astype(np.float64) for view in views]
+    else:
+        fitted = projection.fitted(predictor)
+        parts = [fitted(view, embeddings[view]) for view in views]
+    return np.concatenate(parts, axis=1), rows
+
+
+def check_features(
+    views: tuple[str, ...], projection: Projection | None, experiment: Experiment
+) -> dict[str, int]:
+    """Refuses views and projections that cannot be; the width of each view's features."""
+    if not views or len(set(views)) < len(views):
+        raise ConfigError(f"The views of an evaluation are {views}: name one or more, each once.")
+    widths = check_embeddings(views, experiment)
+    if projection is None:
+        return {view: widths[view] for view in views}
+    projection.check(experiment)
+    for view in views:
+        if view not in projection.views:
+            raise unknown_name("view of the projection", view, projection.views)
+    return dict.fromkeys(views, projection.k)
+
+
+def as_views(view: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One view or several, as a tuple."""
+    return (view,) if isinstance(view, str) else view
+
+
+def name_of(views: tuple[str, ...], projection: Projection | None) -> str:
+    """What the metrics of views are called: `left`, `cca10_left`, `cca10_left+right`."""
+    return f"{projection.name + '_' if projection else ''}{'+'.join(views)}"
 
 
 def some(count: int, examples: int, seed: int) -> np.ndarray:
@@ -25,39 +77,6 @@ def some(count: int, examples: int, seed: int) -> np.ndarray:
     if examples == 0 or examples >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, examples, replace=False))
-
-
-def check_views(views: tuple[str, ...], experiment: Experiment) -> None:
-    """Refuses views that the experiment's data set does not have."""
-    for view in views:
-        if view not in experiment.data.modalities:
-            raise unknown_name("view", view, experiment.data.modalities)
-
-
-def check_embeddings(views: tuple[str, ...], experiment: Experiment) -> dict[str, int]:
-    """Refuses views that the data set or the model does not have; the width of each embedding."""
-    check_views(views, experiment)
-    widths = embedding_widths(experiment)
-    for view in views:
-        if view not in widths:
-            raise unknown_name("embedding of the model", view, widths)
-    return widths
-
-
-def check_width(k: int, view: str, width: int, what: str) -> None:
-    """Refuses a fit of more dimensions than a view has.
-
-    Args:
-        k: dimensions of the fit.
-        view: name of the view.
-        width: its columns.
-        what: what has these columns ("embedding").
-    """
-    if k > width:
-        raise ConfigError(
-            f"evaluation k={k} is more than the {width} dimensions of the {what} {view!r}: choose "
-            f"k from 1 to {width}."
-        )
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -77,17 +96,3 @@ def check_target(target: str, experiment: Experiment) -> None:
     """Refuses a target that the experiment's data set does not have."""
     if target not in experiment.data.targets:
         raise unknown_name("target", target, experiment.data.targets)
-
-
-def embedding_widths(experiment: Experiment) -> dict[str, int]:
-    """Modality -> width of its embedding, for those that the model encodes; from shapes alone."""
-    modalities, targets = experiment.data.modalities, experiment.data.targets
-    widths: dict[str, int] = {}
-
-    def build() -> None:
-        rngs = nnx.Rngs(0)
-        module = experiment.model.build(modalities, targets, dtype=jnp.dtype("float32"), rngs=rngs)
-        widths.update(widths_of(module, modalities))
-
-    jax.eval_shape(build)
-    return widths

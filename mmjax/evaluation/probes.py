@@ -7,14 +7,16 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from mmjax.errors import ConfigError, DataError, check_sizes
-from mmjax.evaluation.features import check_metrics, check_target, some
-from mmjax.evaluation.projections import (
-    Projection,
+from mmjax.evaluation.features import (
     as_views,
     check_features,
+    check_metrics,
+    check_target,
     features_of,
     name_of,
+    some,
 )
+from mmjax.evaluation.projections import Projection
 from mmjax.training.experiment import Evaluator, Experiment, Value
 from mmjax.training.predictions import Predictor
 

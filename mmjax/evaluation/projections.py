@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.errors import ConfigError, DataError, unknown_name
-from mmjax.evaluation.features import check_embeddings, check_width, together
+from mmjax.errors import ConfigError
+from mmjax.evaluation.embeddings import check_embeddings, check_width, together
 from mmjax.objectives import GCCA, MCCA, KernelCCA, LinearCCA, Nystrom, RandomFourier
 from mmjax.training.experiment import Experiment
 from mmjax.training.predictions import Predictor
@@ -181,63 +181,3 @@ class GCCAProjection(Projection):
     def analysis(self) -> GCCA:
         """See `Projection.analysis`."""
         return GCCA(self.k, ridge=self.ridge)
-
-
-def features_of(
-    predictor: Predictor, views: tuple[str, ...], split: str, projection: Projection | None
-) -> tuple[Float[np.ndarray, "M D"], np.ndarray]:
-    """The features of views, side by side: embeddings, or projections of them.
-
-    Args:
-        predictor: what the model says.
-        views: one or more, all of the projection if there is one.
-        split: name of the split.
-        projection: None takes the embeddings as they are.
-
-    Returns:
-        Features, float64, of the M records that have all these views, and which they are, [N] bool.
-
-    Raises:
-        DataError: no record of the split has them all.
-    """
-    predictions = predictor(split)
-    rows = np.logical_and.reduce([predictions.present[view] for view in views])
-    if not rows.any():
-        named = "the view" if len(views) == 1 else "all the views"
-        raise DataError(
-            f"No record of the split {split!r} has {named} {', '.join(map(repr, views))}: evaluate "
-            "another split, or leave the evaluation out."
-        )
-    embeddings = {view: predictions.embeddings[view][rows] for view in views}
-    if projection is None:
-        parts = [embeddings[view].astype(np.float64) for view in views]
-    else:
-        fitted = projection.fitted(predictor)
-        parts = [fitted(view, embeddings[view]) for view in views]
-    return np.concatenate(parts, axis=1), rows
-
-
-def check_features(
-    views: tuple[str, ...], projection: Projection | None, experiment: Experiment
-) -> dict[str, int]:
-    """Refuses views and projections that cannot be; the width of each view's features."""
-    if not views or len(set(views)) < len(views):
-        raise ConfigError(f"The views of an evaluation are {views}: name one or more, each once.")
-    widths = check_embeddings(views, experiment)
-    if projection is None:
-        return {view: widths[view] for view in views}
-    projection.check(experiment)
-    for view in views:
-        if view not in projection.views:
-            raise unknown_name("view of the projection", view, projection.views)
-    return dict.fromkeys(views, projection.k)
-
-
-def as_views(view: str | tuple[str, ...]) -> tuple[str, ...]:
-    """One view or several, as a tuple."""
-    return (view,) if isinstance(view, str) else view
-
-
-def name_of(views: tuple[str, ...], projection: Projection | None) -> str:
-    """What the metrics of views are called: `left`, `cca10_left`, `cca10_left+right`."""
-    return f"{projection.name + '_' if projection else ''}{'+'.join(views)}"

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial.distance import cdist
 
 from mmjax.errors import ConfigError, DataError, check_sizes
-from mmjax.evaluation.features import check_metrics, check_target
-from mmjax.evaluation.projections import Projection, check_features, features_of
+from mmjax.evaluation.features import check_features, check_metrics, check_target, features_of
+from mmjax.evaluation.projections import Projection
 from mmjax.evaluation.semantic import Semantic
 from mmjax.training.experiment import Evaluator, Experiment, Value
 from mmjax.training.predictions import Predictor

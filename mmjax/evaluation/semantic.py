@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float
 
 from mmjax.errors import DataError
-from mmjax.evaluation.features import check_target
+from mmjax.evaluation.features import check_target, features_of
 from mmjax.evaluation.probes import COSTS, Probe, best_probe, check_choice, check_costs
-from mmjax.evaluation.projections import Projection, features_of
+from mmjax.evaluation.projections import Projection
 from mmjax.training.experiment import Experiment
 from mmjax.training.predictions import Predictor
 

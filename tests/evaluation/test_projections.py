@@ -20,7 +20,7 @@ from mmjax.evaluation import (
     Retrieval,
     Semantic,
 )
-from mmjax.evaluation.projections import features_of
+from mmjax.evaluation.features import features_of
 from mmjax.models import MultiEncoder
 from mmjax.objectives import GCCA, MCCA, KernelCCA, LinearCCA, Nystrom, RandomFourier
 from mmjax.training.config import check_types, from_json, to_json
