@@ -28,6 +28,7 @@ class Row:
     """One row of a study: its name, what it changes, and the experiment that it then is.
 
     `after` names the row whose trained `parts` it starts from; it is empty where there is none.
+    Only the first seed of a row is run that is to be run `once`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Row:
     experiment: Experiment
     after: str = ""
     parts: tuple[str, ...] = ()
+    once: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,7 +138,7 @@ def rows_of(study: Study, experiment: Experiment) -> dict[str, Row]:
         except ConfigError as error:
             raise ConfigError(f"Row {name!r}: {error}") from error
         after, parts = (stage.after, stage.parts) if stage else ("", ())
-        rows[name] = Row(name, changes, changed, after, parts)
+        rows[name] = Row(name, changes, changed, after, parts, once=name in study.once)
     for made in rows.values():
         ours = made.experiment.training.seed
         theirs = rows[made.after].experiment.training.seed if made.after else ours
@@ -180,6 +182,7 @@ def cells_of(rows: Sequence[Row], seeds: int, study_dir: Path) -> list[Cell]:
         Cell(row, row.experiment.training.seed + index, study_dir)
         for index in range(seeds)
         for row in rows
+        if index == 0 or not row.once
     ]
 
 

@@ -98,6 +98,8 @@ class Study:
         published: row -> metric -> the published number.
         baseline: the row with which all others are compared; empty compares all pairs of rows.
         seeds: runs a row; `--seeds` of the command line counts more.
+        once: rows that no seed changes, such as those without training: only the first seed of
+            each is run, and its numbers have no spread.
     """
 
     rows: Mapping[str, Changes | Stage] = dataclasses.field(default_factory=dict)
@@ -106,6 +108,7 @@ class Study:
     published: Mapping[str, Mapping[str, Published]] = dataclasses.field(default_factory=dict)
     baseline: str = ""
     seeds: int = 3
+    once: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.rows, Mapping):
@@ -130,9 +133,9 @@ class Study:
                 others = [other for other in self.rows if other != name]
                 raise unknown_name(f"row for {name!r} to start from, called", row.after, others)
         _refuse_circles(self.rows)
-        if isinstance(self.columns, str) or isinstance(self.lower_is_better, str):
+        if any(isinstance(names, str) for names in (self.columns, self.lower_is_better, self.once)):
             raise ConfigError(
-                "`columns` and `lower_is_better` are tuples of metrics: write ('test/accuracy',)."
+                "`columns`, `lower_is_better` and `once` are tuples: write ('test/accuracy',)."
             )
         if len(set(self.columns)) != len(self.columns):
             raise ConfigError(f"The columns {self.columns} name a metric twice: name each once.")
@@ -164,6 +167,7 @@ class Study:
             raise unknown_name("row, as `baseline`,", self.baseline, self.rows)
         if self.seeds < 1:
             raise ConfigError(f"Study.seeds is {self.seeds}: it must be 1 or more.")
+        _check_once(self.once, self.rows)
 
 
 def axis(path: str, values: Mapping[str, Any] | Sequence[Any]) -> dict[str, Changes]:
@@ -262,6 +266,18 @@ def check_row_name(name: Any) -> None:
             f"The row name {name[:20]!r}... is longer than {LONGEST_NAME} bytes, which no folder's "
             "name may be: shorten it."
         )
+
+
+def _check_once(once: Sequence[str], rows: Mapping[str, Changes | Stage]) -> None:
+    for name in once:
+        if name not in rows:
+            raise unknown_name("row, in `once`,", name, rows)
+    for name, row in rows.items():
+        if isinstance(row, Stage) and row.after in once and name not in once:
+            raise ConfigError(
+                f"The row {name!r} starts from {row.after!r}, of which only one seed is run: list "
+                "it in `once` too, or neither."
+            )
 
 
 def _refuse_circles(rows: Mapping[str, Changes | Stage]) -> None:

@@ -75,6 +75,14 @@ def test_cells_come_seed_by_seed_and_sources_first(tmp_path):
         chosen_rows(rows, ["prob"])
 
 
+def test_a_row_that_no_seed_changes_has_one_cell(tmp_path):
+    study = Study(rows={"fixed": {}, "probe": Stage("base"), "base": {}}, once=("fixed", "probe"))
+    chosen = chosen_rows(rows_of(study, EXPERIMENT), [])
+    assert [cell.run for cell in cells_of(chosen, 3, tmp_path)] == [
+        "fixed/seed7", "base/seed7", "probe/seed7", "base/seed8", "base/seed9",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("study", "message"),
     [

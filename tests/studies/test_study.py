@@ -114,6 +114,11 @@ def test_a_study_with_everything():
         ({"rows": {"Lock": {}}}, "A row cannot be called 'Lock', as a file of the study is"),
         ({"rows": {"é" * 128: {}}}, "is longer than 255 bytes"),
         ({"seeds": 0}, "Study.seeds is 0: it must be 1 or more"),
+        ({"once": ("conct",)}, "no row, in `once`, 'conct': did you mean 'concat'"),
+        (
+            {"rows": ROWS | {"tuned": Stage("mean")}, "once": ("mean",)},
+            "'tuned' starts from 'mean', of which only one seed is run: list it in `once` too",
+        ),
     ],
 )
 def test_a_study_that_contradicts_itself_is_refused(changes, message):
