@@ -12,7 +12,7 @@ others errs in 23 % of the raw digits, where 13.1 % is published.
 All encoders and decoders have three hidden layers of 1024 ReLU, as the papers' have; we train with
 AdamW in 2,000 steps, which are 20 epochs of the autoencoders and 40 of the other rows (code of the
 papers' first author: 250 for VCCA, with dropout), and without layerwise pretraining. Weight decay
-and batch of DCCA were chosen on `valid`, the batch over two seeds: in batches of 500 some seeds do
+and batch of DCCA were chosen on `valid`, the batch over three seeds: in batches of 500 some seeds do
 not find all nine directions that tell ten digits apart. The other rows take them over, but for
 autoencoders the usual small decay and that batch. The latent variables of VCCA and the weights of
 reconstructions were chosen from a few on `valid` too, but not that of DCCAE, which is the authors';
