@@ -99,7 +99,7 @@ class Study:
         baseline: the row with which all others are compared; empty compares all pairs of rows.
         seeds: runs a row; `--seeds` of the command line counts more.
         once: rows that no seed changes, such as those without training: only the first seed of
-            each is run, and its numbers have no spread.
+            each is run, so that its numbers have no spread and no paired test.
     """
 
     rows: Mapping[str, Changes | Stage] = dataclasses.field(default_factory=dict)
