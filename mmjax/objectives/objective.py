@@ -65,6 +65,16 @@ class Objective(abc.ABC):
         """Names of the targets whose classes have to be counted for `of_data`; most need none."""
         return ()
 
+    def check_batch(self, batch: Batch) -> None:  # noqa: B027
+        """Refuses examples that have no loss, before the first step; most take any.
+
+        Args:
+            batch: some transformed examples, as arrays of NumPy.
+
+        Raises:
+            DataError: for inputs of which the loss says nothing.
+        """
+
     def of_data(self, counts: Mapping[str, np.ndarray]) -> "Objective":
         """This objective with what it takes from the training data filled in.
 

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from mmjax.errors import ConfigError, unknown_name
+from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.objectives.objective import Objective, rows_weight, weighted_mean, working_dtype
 from mmjax.structs import Batch, Outputs
+
+ROUNDING = 1e-6  # how far a value in [0, 1] may be out of it when pictures were moved or scaled
 
 
 class _OfReconstructions(Objective):
@@ -76,6 +79,17 @@ class BernoulliReconstruction(_OfReconstructions):
     def name(self) -> str:
         """The key of this term among the metrics."""
         return "bernoulli_reconstruction"
+
+    def check_batch(self, batch: Batch) -> None:
+        """Refuses views with values outside [0, 1], of which the likelihood is nothing."""
+        for view in self.views:
+            x = np.asarray(batch.inputs[view])[np.asarray(batch.present[view])]
+            if x.size and (x.min() < -ROUNDING or x.max() > 1 + ROUNDING):
+                raise DataError(
+                    f"The modality {view!r} has values from {x.min():.6g} to {x.max():.6g}, and "
+                    "BernoulliReconstruction is for values from 0 to 1: take SquaredReconstruction "
+                    "for it, or scale it."
+                )
 
     def _loss(self, decoded: ArrayLike, x: ArrayLike, weight: ArrayLike) -> jax.Array:
         return bernoulli_reconstruction(decoded, x, weight=weight)

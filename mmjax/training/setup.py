@@ -196,4 +196,7 @@ def prepare(experiment: Experiment, folder: Path | None) -> Setup:
     )
     with jax.set_mesh(setup.mesh):
         jax.eval_shape(train_step, setup.abstract_state, widened)
+    if experiment.training.steps:
+        for objective in experiment.objectives:
+            objective.check_batch(batch)
     return setup

@@ -1,5 +1,6 @@
 """The losses of autoencoders: against NumPy and SciPy, over the rows that count, at any scale."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,7 +12,10 @@ import scipy.stats
 from awkward_views import awkward_view
 from hypothesis import given, settings
 
-from mmjax.errors import ConfigError
+from mmjax.data import AddNoise, DigitsHalves
+from mmjax.encoders import MLP
+from mmjax.errors import ConfigError, DataError
+from mmjax.models import Decoder, VariationalCCA
 from mmjax.objectives import (
     BernoulliReconstruction,
     KLDivergence,
@@ -21,6 +25,8 @@ from mmjax.objectives import (
     squared_reconstruction,
 )
 from mmjax.structs import Batch, Outputs, Posterior, Reconstruction
+from mmjax.training import Experiment, Training
+from mmjax.training.setup import prepare
 
 B, SHAPE = 6, (2, 2)
 WEIGHT = np.array([1, 0, 2, 1, 0.5, 0])
@@ -207,3 +213,27 @@ def test_what_does_not_fit_is_refused(name):
     ]:
         with pytest.raises(ConfigError, match=sentence):
             LOSSES[name](*arrays, **options)
+
+
+def test_values_without_a_likelihood_are_refused_before_the_first_step():
+    experiment = Experiment(
+        name="test",
+        data=DigitsHalves(),
+        model=VariationalCCA("left", MLP((), 4), {"right": Decoder(hidden=())}),
+        objectives=(KLDivergence(), BernoulliReconstruction(views=("right",))),
+        training=Training(steps=1, batch_size=8),
+    )
+    prepare(experiment, None)
+    noisy = dataclasses.replace(experiment, transforms=(AddNoise("right", 1.0),))
+    with pytest.raises(DataError, match=r"'right' has values from -\d.* take SquaredRecon"):
+        prepare(noisy, None)
+    prepare(dataclasses.replace(noisy, objectives=(KLDivergence(),)), None)
+
+
+def test_values_of_an_absent_view_and_rounding_are_not_refused():
+    x = np.array([[0, 1 + 1e-7], [5, 5]], "f4")
+    batch = Batch.of({"right": x}, np.arange(2), present={"right": np.array([True, False])})
+    BernoulliReconstruction(views=("right",)).check_batch(batch)
+    whole = Batch.of({"right": x}, np.arange(2))
+    with pytest.raises(DataError, match="from 0 to 5, and"):
+        BernoulliReconstruction(views=("right",)).check_batch(whole)
