@@ -161,9 +161,12 @@ class KernelCCA(LinearCCA):
         U, _, Vt = scipy.linalg.svd(T, full_matrices=False)
         a = scipy.linalg.solve_triangular(lower1, U[:, : self.k], lower=True, trans=1)
         b = scipy.linalg.solve_triangular(lower2, Vt[: self.k].T, lower=True, trans=1)
-        a, b = _of_variance_1(a, C11), _of_variance_1(b, C22)
+        a, b = (
+            _of_variance_1(weights, square, moments.eps) for weights, square in ((a, C11), (b, C22))
+        )
         sign = orientation((a, b))
-        return Solution((a * sign, b * sign), np.sum(a * (C12 @ b), axis=0), {})
+        correlations = np.clip(np.sum(a * (C12 @ b), axis=0), -1, 1)
+        return Solution((a * sign, b * sign), correlations, {})
 
     def _columns(self) -> tuple[int, ...]:
         return self._settled
@@ -172,8 +175,13 @@ class KernelCCA(LinearCCA):
         return self.maps_[view](x)
 
 
-def _of_variance_1(weights: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Directions [D, k] scaled such that projections of the data have variance 1, or 0."""
-    deviation = np.sqrt(np.maximum(np.sum(weights * (covariance @ weights), axis=0), 0))
-    varies = deviation > 1e-7  # as in `unit_directions`
-    return weights * np.where(varies, 1 / np.where(varies, deviation, 1), 0)
+def _of_variance_1(weights: np.ndarray, covariance: np.ndarray, eps: float) -> np.ndarray:
+    """Directions [D, k] scaled such that projections of the data have variance 1, or 0.
+
+    They are 0 where the variance is no more than the rounding of sums of squares, which long
+    directions blow up: features of a low rank have fewer than k directions that are any.
+    """
+    variance = np.sum(weights * (covariance @ weights), axis=0)
+    rounding = len(covariance) * eps * np.trace(covariance) * np.sum(np.square(weights), axis=0)
+    varies = variance > np.maximum(rounding, 1e-14)  # 1e-14: as in `unit_directions`
+    return weights * np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)

@@ -169,6 +169,21 @@ def test_without_a_ridge_directions_are_told_from_rounding(ridge):
     assert expected[0] < 0.999  # of independent views: squares would give 1
 
 
+@pytest.mark.parametrize("ridge", [1e-3, 1e-6])
+@pytest.mark.parametrize("features", [RandomFourier(64), RandomFourier(64, seed=5), Nystrom(40)])
+def test_features_of_low_rank_have_no_more_directions_than_that(features, ridge):
+    rng = np.random.default_rng(0)
+    z = rng.integers(0, 3, (400, 1)).astype(float)  # three points: two dimensions of any features
+    other = rng.integers(0, 2, (400, 1)).astype(float)
+    kcca = KernelCCA(5, ridge, features).fit(z, z)
+    np.testing.assert_allclose(kcca.correlations_, [1, 1, 0, 0, 0], atol=1e-9)
+    assert kcca.score(z, z) == pytest.approx(2, abs=1e-6)  # of directions with a ridge
+    assert not np.any([weights[:, 2:] for weights in kcca.weights_])
+    mixed = KernelCCA(5, ridge, features).fit(z, other)
+    np.testing.assert_array_equal(mixed.correlations_[1:], 0)
+    assert np.abs(mixed.correlations_[0]) < 0.2
+
+
 def test_moments_of_several_processes_join():
     x, y = views()
     whole = KernelCCA(2, RIDGE, RandomFourier(40)).prepare(x, y)
