@@ -1,6 +1,7 @@
 """Held-out correlation: what an alignment is worth on data that it was not fitted on."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmjax.evaluation.embeddings import check_views, check_width, together
 from mmjax.evaluation.features import check_metrics
 from mmjax.evaluation.projections import CCA, Projection
 from mmjax.objectives import LinearCCA
+from mmjax.objectives.whitening import pearson
 from mmjax.training.experiment import Evaluator, Experiment, Value
 from mmjax.training.predictions import Predictor
 
@@ -25,9 +27,9 @@ class HeldOutCorrelation(Evaluator):
 
     With `permutations`, `total_correlation_floor` too: what the same fit reports of embeddings that
     have nothing to do with each other. The pairing of the training rows is shuffled before the
-    projections are fitted, and their total correlation on the split as it is gives one draw; the
-    floor is the mean. On the split `train` itself the shuffled rows are measured: there the floor
-    is far from 0 where k is not much smaller than the number of examples.
+    projections are fitted, and that of the split before their total correlation on it is measured,
+    which is one draw; the floor is the mean. On the split `train` the rows of the fit are measured:
+    there the floor is far from 0 where k is not much smaller than the number of examples.
 
     Attributes:
         views: the two modalities of a linear CCA.
@@ -76,12 +78,12 @@ class HeldOutCorrelation(Evaluator):
         values = _figures(fitted.correlations(*held_out), prefix)
         if self.permutations:
             train = together(predictor, projection.views, "train")
-            rng, first, others = np.random.default_rng(self.seed), train[0], train[1:]
+            rng = np.random.default_rng(self.seed)
             floors = []
             for _ in range(self.permutations):
-                shuffled = first, *(other[rng.permutation(len(other))] for other in others)
-                measured = shuffled if split == "train" else held_out
-                floors.append(projection.analysis().fit(*shuffled).score(*measured))
+                fit_on = _unpaired(train, rng)
+                measured = fit_on if split == "train" else _unpaired(held_out, rng)
+                floors.append(projection.analysis().fit(*fit_on).score(*measured))
             values[f"{prefix}total_correlation_floor"] = float(np.mean(floors))
         return values
 
@@ -102,18 +104,21 @@ class HeldOutCorrelation(Evaluator):
 class RawCorrelation(Evaluator):
     """Linear CCA on the raw views: what `HeldOutCorrelation` should be compared with.
 
-    Gives `linear_cca_total_correlation` and the table `linear_cca_correlations` [k]. It does not
-    depend on the model, so it is measured at the end of a run only.
+    Gives `linear_cca_total_correlation` and the table `linear_cca_correlations` [k]; with a `name`,
+    `{name}_total_correlation` and so on. It does not depend on the model, so it is measured at the
+    end of a run only.
 
     Attributes:
         views: the two modalities; their inputs are flattened.
         k: number of canonical dimensions.
         ridge: added to the variances of the views in the fit.
+        name: what the names of the metrics begin with.
     """
 
     views: tuple[str, str]
     k: int
     ridge: float = 1e-4
+    name: str = "linear_cca"
     at_end_only: ClassVar[bool] = True
 
     def check(self, experiment: Experiment) -> None:
@@ -122,25 +127,30 @@ class RawCorrelation(Evaluator):
         modalities = experiment.data.modalities
         widths = {name: int(np.prod(modality.shape)) for name, modality in modalities.items()}
         LinearCCA(self.k, ridge=self.ridge)
+        others = [e for e in experiment.evaluation if isinstance(e, RawCorrelation)]
+        check_metrics([f"{e.name}_total_correlation" for e in others])
         for view in self.views:
             check_width(self.k, view, widths[view], "view")
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
 
-        def both(part: str) -> tuple[np.ndarray, np.ndarray]:
+        def both(part: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             source, name = predictor.source(part), predictor.data.name
-            views: tuple[list[np.ndarray], ...] = ([], [])
             for batch in eval_batches(source, batch_size=1024, name=name):
                 rows = np.logical_and(*(batch.present[view] for view in self.views))
                 rows &= batch.weight > 0
-                for parts, view in zip(views, self.views, strict=True):
-                    parts.append(batch.inputs[view].reshape(len(rows), -1)[rows])
-            first, second = map(np.concatenate, views)
-            return first, second
+                first, second = (batch.inputs[v].reshape(len(rows), -1)[rows] for v in self.views)
+                yield first, second
 
-        cca = LinearCCA(self.k, ridge=self.ridge).fit(*both("train"))
-        return _figures(cca.correlations(*both(split)), "linear_cca_")
+        cca = LinearCCA(self.k, ridge=self.ridge).fit_stream(both("train"))
+        projections = zip(*(cca.transform(*views) for views in both(split)), strict=True)
+        return _figures(pearson(*map(np.concatenate, projections)), f"{self.name}_")
+
+
+def _unpaired(views: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """The views with the rows of all but the first in random orders."""
+    return [views[0], *(view[rng.permutation(len(view))] for view in views[1:])]
 
 
 def _figures(correlations: np.ndarray, prefix: str) -> dict[str, Value]:

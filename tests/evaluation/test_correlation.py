@@ -159,10 +159,20 @@ def test_the_floor_is_the_mean_over_seeded_shuffles():
     views, rng = splits(), np.random.default_rng(0)
     totals = []
     for _ in range(3):
-        shuffled = views["train"]["right"][rng.permutation(SIZES["train"])]
-        cca = LinearCCA(K, ridge=1e-4).fit(views["train"]["left"], shuffled)
-        totals.append(cca.score(views["test"]["left"], views["test"]["right"]))
+        right = {s: views[s]["right"][rng.permutation(SIZES[s])] for s in ("train", "test")}
+        cca = LinearCCA(K, ridge=1e-4).fit(views["train"]["left"], right["train"])
+        totals.append(cca.score(views["test"]["left"], right["test"]))
     assert floor(3) == pytest.approx(np.mean(totals))
+
+
+def test_the_floor_of_views_that_are_alike_is_that_of_chance():
+    rng = np.random.default_rng(0)
+    same = {split: rng.standard_normal((1000, 1)).astype("f4") for split in ("train", "test")}
+    there = {split: dict.fromkeys(VIEWS, np.ones(1000, bool)) for split in same}
+    made = predictor({split: dict.fromkeys(VIEWS, x) for split, x in same.items()}, there)
+    found = HeldOutCorrelation(VIEWS, 1, permutations=1)(made, "test")
+    assert found["total_correlation"] == pytest.approx(1)
+    assert abs(found["total_correlation_floor"]) < 0.1  # three deviations of chance
 
 
 def test_the_floor_changes_nothing_else():
@@ -186,6 +196,12 @@ def experiment(model, data=None):
     )
 
 
+def twice(evaluation, name="linear_cca"):
+    """An experiment with this evaluation and another one of that name."""
+    both = (evaluation, dataclasses.replace(evaluation, name=name))
+    return dataclasses.replace(HALVES, evaluation=both)
+
+
 HALVES = experiment(DualEncoder({"left": MLP((), 8), "right": MLP((), 6)}))
 PROJECTED = experiment(DualEncoder({"left": MLP((), 8), "right": MLP((), 6)}, width=5))
 SHAPES = experiment(
@@ -204,13 +220,15 @@ SHAPES = experiment(
         (HeldOutCorrelation(VIEWS, 6), HALVES, None),
         (HeldOutCorrelation(VIEWS, 5), PROJECTED, None),
         (RawCorrelation(VIEWS, 32), HALVES, None),
+        (RawCorrelation(VIEWS, 32), twice(RawCorrelation(VIEWS, 2), "raw"), None),
+        (RawCorrelation(VIEWS, 32), twice(RawCorrelation(VIEWS, 2)), "Two evaluations give"),
         (HeldOutCorrelation(("left", "rihgt"), 2), HALVES, "no view 'rihgt': did you mean 'right'"),
         (RawCorrelation(("left", "rihgt"), 2), HALVES, "no view 'rihgt': did you mean 'right'"),
         (HeldOutCorrelation(VIEWS, 7), HALVES, "k=7 is more than the 6 .* 'right': .* 1 to 6"),
         (HeldOutCorrelation(VIEWS, 6), PROJECTED, "k=6 is more than the 5 .* 'left': .* 1 to 5"),
         (RawCorrelation(VIEWS, 33), HALVES, "k=33 is more than the 32 .* 'left'"),
-        (HeldOutCorrelation(VIEWS, 0), HALVES, "k=0 must be at least 1"),
-        (RawCorrelation(VIEWS, 0), HALVES, "k=0 must be at least 1"),
+        (HeldOutCorrelation(VIEWS, 0), HALVES, "k=0 must be a whole number of at least 1"),
+        (RawCorrelation(VIEWS, 0), HALVES, "k=0 must be a whole number of at least 1"),
         (HeldOutCorrelation(), HALVES, "name two views and `k`, or give a `projection`"),
         (HeldOutCorrelation((*VIEWS, "left"), 2), HALVES, "name two views and `k`"),
         (HeldOutCorrelation(VIEWS, 2, projection=CCA(VIEWS, 2)), HALVES, "leave its own `views`"),
