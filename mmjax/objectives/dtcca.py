@@ -132,8 +132,10 @@ def dtcca_loss(
         )
     fixed = lax.stop_gradient(batch.centred)
     lowers = [batch.lower(v, jnp.asarray(ridge, x.dtype)) for v, x in enumerate(fixed)]
+    # By products, which stay on the device of their rows; a triangular solve of rows would not.
     whitened = [
-        solve_triangular(lower, x.T, lower=True).T for lower, x in zip(lowers, fixed, strict=True)
+        matmul(x, unwhiten(lower, jnp.eye(len(lower), dtype=lower.dtype)))
+        for lower, x in zip(lowers, fixed, strict=True)
     ]
     tensor = _covariance_tensor(whitened, batch)
     factors, scales = _best_approximation(tensor, k, iterations)
