@@ -1,5 +1,7 @@
 """Linear canonical correlation analysis in closed form, float64, in one pass over the data."""
 
+from typing import overload
+
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
@@ -102,22 +104,28 @@ class LinearCCA(ViewEstimator):
         self._take((x, y), weight)
         return self
 
+    @overload
+    def transform(self, x: ArrayLike) -> np.ndarray: ...
+    @overload
+    def transform(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]: ...
     def transform(
-        self, x: ArrayLike, y: ArrayLike
-    ) -> tuple[Float[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
-        """Projects both views.
+        self, x: ArrayLike, y: ArrayLike | None = None
+    ) -> Float[np.ndarray, "N k"] | tuple[Float[np.ndarray, "N k"], Float[np.ndarray, "N k"]]:
+        """Projects both views, or the first alone, as a pipeline of scikit-learn does.
 
         Args:
             x: first view [N, D1].
-            y: second view [N, D2].
+            y: second view [N, D2], or None.
 
         Returns:
-            The projections, [N, k] each.
+            The projections, [N, k] each; without `y` those of `x`.
 
         Raises:
             ConfigError: values that are not finite, or other columns than those of the fit.
             RuntimeError: nothing was fitted yet.
         """
+        if y is None:
+            return self._transform_view(0, x)
         zx, zy = self._transform((x, y))
         return zx, zy
 

@@ -8,6 +8,7 @@ asked for, never squared: directions of a view can be told from rounding down to
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.linalg.lapack
 from jaxtyping import Float
@@ -116,8 +117,11 @@ class Moments:
             for bad, name in zip(part.bad, names, strict=True):
                 if bad:
                     raise _not_finite(name, bad, "")
+            for each, name in zip(self._views(part.exponents), names, strict=True):
+                if each.max() > _EXPONENT:
+                    raise _too_large(name)
             self.eps = max(self.eps, part.eps)
-            exponents = np.clip(part.exponents, -_EXPONENT, _EXPONENT)
+            exponents = np.maximum(part.exponents, -_EXPONENT)
             self._join(part.rows, part.weight, exponents, part.mean, part.factor)
             return self
         hosted = [np.asarray(array) for array in arrays]
@@ -182,7 +186,8 @@ class Moments:
 
         Those of factors from squares are larger: the root of eps times it.
         """
-        return self._views(np.ldexp(np.full(len(self._mean), self.eps), self._exponents))
+        eps = np.sqrt(self.eps) if self.squared else self.eps
+        return self._views(np.ldexp(np.full(len(self._mean), eps), self._exponents))
 
     def covariance(self) -> Float[np.ndarray, "D D"]:
         """The covariance of the columns of all views, side by side."""
@@ -260,6 +265,11 @@ def as_view(view: ArrayLike | jax.Array, name: str) -> np.ndarray | jax.Array:
         raise ConfigError(
             f"{name} has the shape {array.shape}, but must be [examples, columns]: flatten it"
         )
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
+        raise ConfigError(
+            f"{name} holds values of the type {array.dtype}, but must hold real numbers: convert it"
+        )
     if array.shape[1] == 0:
         raise ConfigError(f"{name} has no columns: give it at least one")
     return array
@@ -287,13 +297,17 @@ def check_finite(view: np.ndarray, name: str, kept: np.ndarray | None = None) ->
     if view.dtype.itemsize >= 8:
         large = np.abs(view) > LARGEST
         if large[... if kept is None else kept].any():
-            raise ConfigError(f"{name} holds values above {LARGEST:g}: divide it by a constant")
+            raise _too_large(name)
 
 
 def _not_finite(name: str, count: int, where: str) -> ConfigError:
     return ConfigError(
         f"{name} holds {count} values that are not finite{where}: remove or fill them"
     )
+
+
+def _too_large(name: str) -> ConfigError:
+    return ConfigError(f"{name} holds values above {LARGEST:g}: divide it by a constant")
 
 
 def checked_weight(weight: ArrayLike | jax.Array, rows: int) -> np.ndarray:

@@ -1,8 +1,10 @@
 """What the canonical analyses share: moments of batches in, projections and correlations out."""
 
 import abc
+import copy
 import inspect
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -47,17 +49,27 @@ class ViewEstimator(abc.ABC):
     _view_names: tuple[str, ...] = ()  # of estimators with as many views as names
 
     def __init__(self, k: int, ridge: float | int) -> None:
-        if k < 1:
-            raise ConfigError(f"k={k} must be at least 1")
+        if not isinstance(k, Integral) or k < 1:
+            raise ConfigError(f"k={k} must be a whole number of at least 1")
         if not 0 <= ridge < np.inf:
             raise ConfigError(f"ridge={ridge} must not be negative or infinite")
-        self.k = k
-        self.ridge = ridge
+        self.k: int = k
+        self.ridge: float = ridge
         self._solution: Solution | None = None
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of the constructor, as scikit-learn's `clone` wants them."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn's pipelines, cross-validation and searches ask for."""
+        from sklearn.utils import Tags, TargetTags, TransformerTags  # here: a second to import
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=True, two_d_labels=True, single_output=False),
+            transformer_tags=TransformerTags(),
+        )
 
     def set_params(self: Estimator, **params: Any) -> Estimator:
         """Changes arguments of the constructor and forgets the fit."""
@@ -92,7 +104,7 @@ class ViewEstimator(abc.ABC):
         """Fits to moments that were computed elsewhere, or merged.
 
         Args:
-            moments: of the views.
+            moments: of the views; they are copied.
 
         Returns:
             This object.
@@ -102,7 +114,7 @@ class ViewEstimator(abc.ABC):
         """
         self._forget()
         self._check_views(moments.widths)
-        self.moments_ = moments
+        self.moments_ = copy.deepcopy(moments)
         return self._solved()
 
     @property

@@ -8,6 +8,10 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cross_decomposition import CCA
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mmjax.objectives import LinearCCA
 
@@ -229,6 +233,9 @@ ZEROS = np.zeros((9, 3))
     ("make", "sentence"),
     [
         (lambda: LinearCCA(0), "k=0"),
+        (lambda: LinearCCA(1).fit(ZEROS.astype(str), ZEROS), "x holds .* must hold real numbers"),
+        (lambda: LinearCCA(1).fit(ZEROS, ZEROS * 1j), "y holds .* complex128"),
+        (lambda: LinearCCA(1).fit(ZEROS.astype(object), ZEROS), "of the type object"),
         (lambda: LinearCCA(2, ridge=-1), "ridge"),
         (lambda: LinearCCA(4).fit(ZEROS, ZEROS), "choose k from 1 to 3"),
         (lambda: LinearCCA(1).fit(ZEROS, poisoned(np.nan)), "y holds 1 .* row 4, column 2"),
@@ -249,3 +256,21 @@ def test_what_cannot_work_is_refused(make, sentence):
 def test_transform_before_fit_is_refused():
     with pytest.raises(RuntimeError, match="call fit first"):
         LinearCCA(1).transform(ZEROS, ZEROS)
+
+
+def test_scikit_learn_can_validate_search_and_chain():
+    x, y = views()
+    scores = cross_val_score(LinearCCA(2), x, y, cv=4)
+    fold = KFold(4).split(x)
+    expected = [LinearCCA(2).fit(x[a], y[a]).score(x[b], y[b]) for a, b in fold]
+    np.testing.assert_allclose(scores, expected)
+    search = GridSearchCV(LinearCCA(2), {"ridge": [1e-3, 1e6]}, cv=4).fit(x, y)
+    assert search.best_params_ == {"ridge": 1e-3}
+    chain = make_pipeline(StandardScaler(), LinearCCA(2)).fit(x, y)
+    scaled = StandardScaler().fit_transform(x)
+    assert chain.score(x, y) == pytest.approx(LinearCCA(2).fit(scaled, y).score(scaled, y))
+    np.testing.assert_array_equal(
+        chain.transform(x), LinearCCA(2).fit(scaled, y).transform_view(0, scaled)
+    )
+    then = make_pipeline(LinearCCA(2), LinearRegression()).fit(x, y)
+    assert then.predict(x).shape == y.shape

@@ -146,6 +146,34 @@ def test_linear_cca_of_sharded_arrays_is_that_of_the_host():
         np.testing.assert_allclose(ours, theirs, rtol=1e-10)
 
 
+def test_values_beyond_the_largest_are_refused_on_devices_too():
+    with jax.enable_x64(True):
+        for x, wrong in ((np.full((4, 1), 1e299), False), (np.full((4, 1), 1e307), True)):
+            views = sharded(x, np.ones((4, 1)))
+            if wrong:
+                with pytest.raises(ValueError, match=r"view 0 holds values above 1e\+300"):
+                    Moments.of(*views)
+            else:
+                assert Moments.of(*views).means[0] == pytest.approx(1e299)
+
+
+def test_squares_tell_repeated_columns_by_the_root_of_their_rounding():
+    x, y = (np.c_[view, view[:, :2]] for view in views())
+    cca = LinearCCA(5, ridge=0).fit_moments(Moments.of(x, y, squared=True))
+    expected = LinearCCA(5, ridge=0).fit(x, y)
+    np.testing.assert_allclose(cca.correlations_, expected.correlations_, atol=1e-6)
+    assert not cca.weights_[0][:, 3:].any()
+
+
+def test_a_fit_to_moments_keeps_a_copy():
+    x, y = views()
+    moments = Moments.of(x, y)
+    first, second = (LinearCCA(2).fit_moments(moments) for _ in range(2))
+    first.partial_fit(x + 100, y)
+    assert moments.rows == second.moments_.rows == len(x)
+    np.testing.assert_allclose(second.mean_[0], x.mean(axis=0))
+
+
 def poisoned(value):
     x = np.zeros((8, 3), np.float32)
     x[4, 2] = value
@@ -168,6 +196,7 @@ ZEROS = np.zeros((8, 3), np.float32)
         (lambda: Moments.of(poisoned(np.nan)), "row 4, column 2"),
         (lambda: Moments.of(*sharded(poisoned(np.inf))), "view 0 holds 1 values .* not finite"),
         (lambda: Moments.of(np.full((3, 1), 1e301)), "above 1e.300: divide"),
+        (lambda: Moments.of(np.full((3, 1), 1e30j)), "must hold real numbers"),
     ],
 )
 def test_what_cannot_work_is_refused(make, sentence):
