@@ -9,6 +9,7 @@ one of its subgradients.
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import jax
@@ -122,6 +123,11 @@ def unwhiten(lower: jax.Array, directions: jax.Array) -> jax.Array:
     return solve_triangular(lower, directions, lower=True, trans=1)
 
 
+def not_nan(loss: jax.Array) -> jax.Array:
+    """The loss, or infinity where differences of numbers that overflow have left none."""
+    return jnp.where(jnp.isnan(loss), jnp.inf, loss)
+
+
 def check_rows(views: Sequence[ArrayLike]) -> None:
     """Refuses a batch too small for the covariance of its widest view.
 
@@ -145,10 +151,10 @@ def checked_k(k: int | None, views: Sequence[ArrayLike]) -> int:
     narrowest = min(jnp.shape(view)[1] for view in views)
     if k is None:
         return narrowest
-    if not 1 <= k <= narrowest:
+    if not isinstance(k, Integral) or not 1 <= k <= narrowest:
         raise ConfigError(
             f"k={k} directions were asked for, but the narrowest view has {narrowest} dimensions: "
-            f"choose k from 1 to {narrowest}"
+            f"choose k from 1 to {narrowest}, a whole number"
         )
     return k
 

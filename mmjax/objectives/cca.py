@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError, unknown_name
+from mmjax.objectives.batch_views import checked_k
 from mmjax.objectives.cca_solvers import exact_correlations, newton_schulz_sum
 from mmjax.objectives.objective import Objective, check_two_views, paired_views, working_dtype
 from mmjax.structs import Batch, Outputs
@@ -138,11 +139,8 @@ def dcca_loss_and_telemetry(
     """
     arrays = checked_views(h1, h2, ridge, weight)
     narrowest = min(arrays[0].shape[1], arrays[1].shape[1])
-    if k is not None and not 1 <= k <= narrowest:
-        raise ConfigError(
-            f"k={k} correlations were asked for, but the narrower view has {narrowest} dimensions: "
-            f"choose k from 1 to {narrowest}"
-        )
+    if k is not None:
+        checked_k(k, arrays[:2])
     _check_solver(solver, k)
     if solver == "newton_schulz":
         total, telemetry = newton_schulz_sum(*arrays)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from mmjax.objectives.batch_views import batch_views, check_one_width
+from mmjax.objectives.batch_views import batch_views, check_one_width, not_nan
 from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
 from mmjax.structs import Batch, Outputs
 
@@ -63,7 +63,7 @@ def eckart_young_loss(
 
     Returns:
         The loss, in float32 (float64 for float64 views). It grows with the fourth power of the
-        views, and in float32 it is infinite above about 1e9.
+        views, and in float32 it is infinite above about 1e9, with a gradient that is not finite.
 
     Raises:
         ConfigError: (a ValueError) fewer than two views, or shapes that do not fit.
@@ -82,4 +82,4 @@ def eckart_young_loss(
         alone = alone + jnp.square(z)
         within = within + batch.covariance(z, z)
     between = jnp.sum(batch.share * (jnp.square(total) - alone))
-    return jnp.sum(jnp.square(within)) - 2 * between
+    return not_nan(jnp.sum(jnp.square(within)) - 2 * between)

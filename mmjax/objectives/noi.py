@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.batch_views import batch_views, check_one_width
+from mmjax.objectives.batch_views import batch_views, check_one_width, not_nan
 from mmjax.objectives.objective import Objective, check_two_views, paired_views, weighted_mean
 from mmjax.objectives.running_covariance import Memory, RunningCovariance, check_decay, no_memory
 from mmjax.objectives.whitened_pair import matmul
@@ -94,7 +94,7 @@ def noi_loss(
 
     Returns:
         The loss, at least 0, in float32 (float64 for float64 views), and the running covariances
-        with this batch. It grows with the square of the views, and in float32 it is not finite
+        with this batch. It grows with the square of the views, and in float32 it is infinite
         above about 1e18. A batch of one row has no covariance: its loss and gradient are 0.
 
     Raises:
@@ -119,7 +119,7 @@ def noi_loss(
         targets.append(matmul(fixed, _inverse_root(running.mean, ridge)))
     (f, g), (whitened_f, whitened_g) = views, targets
     apart = jnp.sum(jnp.square(f - whitened_g) + jnp.square(g - whitened_f), axis=1)
-    return weighted_mean(apart, rows), (after[0], after[1])
+    return not_nan(weighted_mean(apart, rows)), (after[0], after[1])
 
 
 def _inverse_root(C: jax.Array, ridge: float | int) -> jax.Array:

@@ -192,11 +192,11 @@ def check_pair(first: jax.Array, second: jax.Array) -> None:
         )
 
 
-def check_two_views(views: tuple[str, str]) -> None:
-    """Refuses a pair that names the same view twice."""
-    first, second = views
-    if first == second:
-        raise ConfigError(f"views=('{first}', '{second}') names one view twice: name two views")
+def check_two_views(views: Sequence[str]) -> None:
+    """Refuses what is not the names of two views."""
+    if len(views) != 2:
+        raise ConfigError(f"views={tuple(views)} names {len(views)} of them: name two views")
+    check_distinct_views(views)
 
 
 def check_distinct_views(views: Sequence[str]) -> None:

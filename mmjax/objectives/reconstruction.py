@@ -161,12 +161,12 @@ def bernoulli_reconstruction(
 
     Args:
         logits: [B, ...].
-        x: between 0 and 1, of the same shape; beyond, there is no likelihood and no least loss.
+        x: between 0 and 1, of the same shape.
         weight: as in `squared_reconstruction`.
 
     Returns:
-        The loss, at least 0 for such values, in float32 (float64 for float64 arrays); 0 where no
-        row counts.
+        The loss, at least 0, in float32 (float64 for float64 arrays); 0 where no row counts, and
+        infinite where a value is outside [0, 1] by more than rounding, for its likelihood is 0.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ.
@@ -176,7 +176,8 @@ def bernoulli_reconstruction(
     """
     logits, x, rows = _pairs(logits, x, weight)
     # log(1 + exp(s)) - x s, which overflows nowhere.
-    return weighted_mean(jnp.sum(jax.nn.softplus(logits) - x * logits, axis=1), rows)
+    loss = weighted_mean(jnp.sum(jax.nn.softplus(logits) - x * logits, axis=1), rows)
+    return jnp.where(jnp.all((x >= -ROUNDING) & (x <= 1 + ROUNDING)), loss, jnp.inf)
 
 
 def kl_divergence(

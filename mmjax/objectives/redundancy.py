@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.batch_views import batch_views, check_not_negative, standardised
+from mmjax.objectives.batch_views import batch_views, check_not_negative, not_nan, standardised
 from mmjax.objectives.objective import Objective, check_pair, check_two_views, paired_views
 from mmjax.objectives.whitened_pair import covariance
 from mmjax.structs import Batch, Outputs
@@ -163,7 +163,7 @@ def vicreg(
 
     Returns:
         The loss, in float32 (float64 for float64 views). It grows with the fourth power of the
-        views, and in float32 it is infinite above about 1e9.
+        views, and in float32 it is infinite above about 1e9, with a gradient that is not finite.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ, a negative factor or target, or an epsilon
@@ -188,7 +188,7 @@ def vicreg(
         across = jnp.sum(jnp.square(C * (1 - jnp.eye(len(C), dtype=dtype))))
         loss = loss + variance * jnp.mean(jax.nn.relu(target - deviation))
         loss = loss + covariance * across / len(C)
-    return jnp.where(total > 0, loss, 0)
+    return jnp.where(total > 0, not_nan(loss), 0)
 
 
 def _check_vicreg(

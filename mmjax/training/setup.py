@@ -187,7 +187,7 @@ def prepare(experiment: Experiment, folder: Path | None) -> Setup:
             "The model has no parameters, so there is nothing to train: set training.steps to 0 "
             "to evaluate it as it is."
         )
-    first = eval_batches(setup.source("train"), batch_size=2, name=experiment.data.name)
+    first = eval_batches(setup.source("train"), batch_size=64, name=experiment.data.name)
     batch = next(iter(first))
     for transform in experiment.transforms:
         batch = transform(batch, np.random.default_rng(0))

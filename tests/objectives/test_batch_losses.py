@@ -182,6 +182,15 @@ def test_any_finite_views_give_finite_results(name, whole):
     assert least <= loss <= most
 
 
+@pytest.mark.parametrize("name", ["eckart_young", "vicreg"])
+@pytest.mark.parametrize("scale", [1e12, 1e30])
+def test_what_is_too_large_is_infinite_and_not_nan(name, scale):
+    loss, _ = value_and_gradients(name)(
+        [np.float32(scale * view) for view in views()], np.ones(B, np.float32)
+    )
+    assert loss == np.inf
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [(name, AxisType.Auto) for name in LOSSES]

@@ -297,3 +297,11 @@ def zeros(*shape):
 def test_what_cannot_work_is_refused(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make()
+
+
+def test_what_is_too_large_is_infinite_and_not_nan():
+    large = np.random.default_rng(0).standard_normal((B, D)) * 1e25
+    (loss, _), _ = value_and_gradients()(
+        np.float32(large), np.float32(large[::-1]), np.ones(B, np.float32), None
+    )
+    assert loss == np.inf

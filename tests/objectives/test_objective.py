@@ -19,6 +19,7 @@ from mmjax.objectives import (
     joint_embedding,
     sigmoid_contrastive,
 )
+from mmjax.objectives.objective import check_two_views
 from mmjax.structs import Batch, Outputs
 
 B, D = 12, 4
@@ -54,6 +55,12 @@ def step():
     ).replace(weight=weight)
     logits = np.float32(rng.standard_normal((B, 3)))
     return Outputs(embeddings=embeddings, present=present, logits=logits), batch
+
+
+def test_two_views_are_two():
+    for views, sentence in [(("a", "b", "c"), "names 3 of them"), (("a", "a"), "one view twice")]:
+        with pytest.raises(ConfigError, match=sentence):
+            check_two_views(views)
 
 
 @pytest.mark.parametrize("objective", COUPLED)
