@@ -125,7 +125,7 @@ class Retrieval(Evaluator):
         else:
             vectors, rows = features_of(predictor, (view,), split, self.projection)
         if self.distance == "correlation":
-            vectors = vectors - vectors.mean(axis=1, keepdims=True)
+            vectors = _centred(vectors)
         if self.distance in ("cosine", "correlation"):
             vectors = _unit(vectors)
         return _Side(view, vectors, np.flatnonzero(rows))
@@ -383,6 +383,13 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1; rows of zeros stay."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def _centred(vectors: np.ndarray) -> np.ndarray:
+    """Rows without their means; zeros where only rounding tells the entries of a row apart."""
+    centred = vectors - vectors.mean(axis=1, keepdims=True)
+    rounding = 8 * np.finfo(vectors.dtype).eps * np.abs(vectors).max(axis=1, keepdims=True)
+    return np.where(np.abs(centred).max(axis=1, keepdims=True) > rounding, centred, 0)
 
 
 def _chunks(queries: int, candidates: int) -> Iterator[slice]:

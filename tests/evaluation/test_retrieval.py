@@ -16,7 +16,7 @@ from mmjax.evaluation import (
     recall_at,
     retrieval,
 )
-from mmjax.evaluation.retrieval import average_precision, random_average_precision
+from mmjax.evaluation.retrieval import _centred, average_precision, random_average_precision
 from mmjax.objectives import LinearCCA
 
 
@@ -190,6 +190,11 @@ def test_a_representation_that_has_collapsed_is_at_the_floor():
     found = Retrieval(VIEWS, target="")(predictor(made), "test")
     assert found["recall_at_5_mean"] == pytest.approx(5 / len(labels))
     assert found["median_rank_mean"] == (len(labels) + 1) / 2
+
+
+def test_rows_of_equal_entries_have_no_correlation():
+    rows = np.array([[0.1, 0.1, 0.1], [1.0, 2.0, 3.0]])  # the mean of the first is not 0.1
+    np.testing.assert_array_equal(_centred(rows), [[0, 0, 0], [-1, 0, 1]])
 
 
 def test_projections_are_fitted_on_the_training_pairs():
