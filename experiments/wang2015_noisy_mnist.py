@@ -22,10 +22,12 @@ latent variables of VCCA and the weights of reconstructions were chosen from a f
 but not that of DCCAE, which is the one in the authors' code; larger ones did worse on test.
 
 The two last rows are ours: in training the rotated digits are moved some more (15 degrees, 2
-pixels), anew in each epoch. Of the raw digits, the SVM against all others sees 10,000, as all of
-them take it minutes.
+pixels), anew in each epoch, and the decay is 1, by the error of DCCA on `valid`, 1.64 % (0.3:
+1.71 %; one seed), after a first seed with a decay of 3 had erred in 2.7 % on test. Of the raw
+digits, the SVM against all others sees 10,000, as all of them take it minutes.
 
-Not yet run to its end: there are no expected figures.
+Not yet run to its end: one seed of three is in the ledger, and none of our two rows. DCCA and DCCAE
+err in 2.8 % and 3.0 % there. A seed takes 1 to 2.5 hours on 2 cores with `--jobs 2`, by the cores.
 """
 
 from mmjax.data import NoisyMNIST, RandomAffine
@@ -115,7 +117,10 @@ experiment = Experiment(
 
 canonical = (DCCA(views=views, ridge=1e-3), SquaredReconstruction(views=views, weight=0.001))
 dccae = {"model": Autoencoder(encoders, decoders), "objectives": canonical}
-moved = {"transforms": (RandomAffine("rotated", degrees=15.0, pixels=2.0),)}
+moved = {
+    "transforms": (RandomAffine("rotated", degrees=15.0, pixels=2.0),),
+    "optimizer.weight_decay": 1.0,
+}
 rows = {
     "raw view": on_raw_views(costs=(0.0001, 0.001), examples=10_000),
     "linear CCA": on_raw_views(linear),
