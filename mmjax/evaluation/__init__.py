@@ -7,7 +7,8 @@ from mmjax.evaluation.correlation import HeldOutCorrelation, RawCorrelation
 from mmjax.evaluation.metrics import Confusion
 from mmjax.evaluation.probes import LinearProbe
 from mmjax.evaluation.projections import CCA, KCCA, GCCAProjection, MCCAProjection, Projection
-from mmjax.evaluation.retrieval import Retrieval, mean_average_precision, median_rank, recall_at
+from mmjax.evaluation.ranking import mean_average_precision, median_rank, recall_at
+from mmjax.evaluation.retrieval import Retrieval
 from mmjax.evaluation.semantic import Semantic
 
 __all__ = [

@@ -13,10 +13,11 @@ from mmjax.evaluation import (
     Retrieval,
     mean_average_precision,
     median_rank,
+    ranking,
     recall_at,
-    retrieval,
 )
-from mmjax.evaluation.retrieval import _centred, average_precision, random_average_precision
+from mmjax.evaluation.ranking import average_precision, random_average_precision
+from mmjax.evaluation.retrieval import _centred
 from mmjax.objectives import LinearCCA
 
 
@@ -49,7 +50,7 @@ def test_ties_give_the_mean_over_all_orders(scores):
         orders = average_precision(scores + extra, np.broadcast_to(relevant, extra.shape))
         found = average_precision(scores[None], relevant[None])[0]
         assert found == pytest.approx(orders.mean())
-        places = retrieval._places(scores[None] + extra, np.full(len(extra), 2))
+        places = ranking.places(scores[None] + extra, np.full(len(extra), 2))
         for k in (1, 2, 4):
             within = np.mean(places[0] < k)
             assert recall_at(scores[None], k, np.array([2])) == pytest.approx(within)
@@ -99,7 +100,7 @@ def test_chunks_make_no_difference(chunk, monkeypatch):
         Retrieval(VIEWS)(made, "test"),
         Retrieval(VIEWS, target="")(made, "test"),
     )
-    monkeypatch.setattr(retrieval, "CHUNK", chunk)
+    monkeypatch.setattr(ranking, "CHUNK", chunk)
     assert mean_average_precision(scores, relevant) == pytest.approx(whole[0])
     assert (recall_at(scores, 5), median_rank(scores)) == pytest.approx(whole[1:3])
     assert Retrieval(VIEWS)(made, "test") == pytest.approx(whole[3])
