@@ -28,7 +28,7 @@ at correlations from 7.7 to 9.2. With a decay of 3 the same seed of DCCA has err
 SVM against all others sees 10,000, as all of them take it minutes.
 
 Not yet run to its end: one seed of three is in the ledger, and none of our two rows. DCCA and DCCAE
-err in 2.8 % and 3.0 % there. A seed takes 1 to 2.5 hours on 2 cores with `--jobs 2`, by the cores.
+err in 2.8 % and 3.0 % there. A seed takes about 2 hours on 2 cores with `--jobs 2`.
 To go on from the cells that are finished, unpack `results/wang2015-noisy-mnist.cells.tar.xz` into
 the `--run-dir` first.
 """
