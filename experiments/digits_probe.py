@@ -13,19 +13,20 @@ Expected, five seeds, test accuracy: on untrained encoders 0.702 ± 0.037, on th
 from mmjax.data import DigitsHalves
 from mmjax.encoders import MLP
 from mmjax.evaluation import Classification, HeldOutCorrelation
-from mmjax.models import Classifier, DualEncoder, FusionModel
+from mmjax.heads import Classifier
+from mmjax.models import DualEncoder, FusionModel
 from mmjax.objectives import DCCA, CrossEntropy
 from mmjax.studies import Stage, Study
 from mmjax.training import AdamW, Cosine, Experiment, Training
 
 views = ("left", "right")
 encoders = {view: MLP(hidden=(256, 256), width=10, dropout=0.2) for view in views}
-head = Classifier(hidden=(64,))
+heads = {"label": Classifier(hidden=(64,))}
 
 experiment = Experiment(
     name="digits-probe",
     data=DigitsHalves(),
-    model=FusionModel(encoders=encoders, head=head),
+    model=FusionModel(encoders=encoders, heads=heads),
     objectives=(CrossEntropy(),),
     optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(warmup_steps=20)),
     training=Training(steps=400, batch_size=400, eval_every=100, log_every=20, monitor="accuracy"),

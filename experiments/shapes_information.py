@@ -18,7 +18,8 @@ from mmjax.data import Shapes
 from mmjax.encoders import LeNet, LogMelCNN, TextTransformer
 from mmjax.evaluation import BestPossible, Classification
 from mmjax.fusion import Concat
-from mmjax.models import Classifier, FusionModel
+from mmjax.heads import Classifier
+from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
 from mmjax.studies import Study, axis, product
 from mmjax.training import AdamW, Cosine, Experiment, Training
@@ -33,7 +34,7 @@ experiment = Experiment(
             "audio": LogMelCNN(blocks=2, channels=4, width=32, batch_norm=True),
         },
         fusion=Concat(),
-        head=Classifier(hidden=(64,)),
+        heads={"label": Classifier(hidden=(64,))},
     ),
     objectives=(CrossEntropy(),),
     optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup_steps=50)),

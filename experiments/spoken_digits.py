@@ -18,7 +18,8 @@ from mmjax.data import SpokenDigits
 from mmjax.encoders import LeNet, LogMelCNN
 from mmjax.evaluation import Classification
 from mmjax.fusion import Concat, Mean, MultimodalTransformer
-from mmjax.models import Classifier, FusionModel
+from mmjax.heads import Classifier
+from mmjax.models import FusionModel
 from mmjax.objectives import DCCA, CrossEntropy
 from mmjax.studies import Study
 from mmjax.training import AdamW, Cosine, Experiment, Training
@@ -32,7 +33,7 @@ experiment = Experiment(
             "audio": LogMelCNN(channels=8, bands=32, frame_ms=32.0, hop_ms=16.0, batch_norm=True),
         },
         fusion=Concat(),
-        head=Classifier(hidden=(64,), dropout=0.2),
+        heads={"label": Classifier(hidden=(64,), dropout=0.2)},
     ),
     objectives=(CrossEntropy(),),
     optimizer=AdamW(learning_rate=2e-3, weight_decay=1e-2, schedule=Cosine(warmup_steps=50)),

@@ -1,4 +1,4 @@
-"""The three things that travel: `Batch`, `Features` and `Outputs`.
+"""The things that travel: `Modality`, `Target`, `Batch`, `Features`, `Fused` and `Outputs`.
 
 Dimension letters, used in shapes, einsums and variable names all over mmjax:
 
@@ -7,6 +7,8 @@ Dimension letters, used in shapes, einsums and variable names all over mmjax:
     L words          S audio samples       F audio frames           M mel bands
 """
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,34 +17,126 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from mmjax.errors import ConfigError
+
+_DTYPES = {"text": "int32"}  # of the kinds whose inputs are not float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Modality:
+    """What one modality of one example is: an array, or a small tree of arrays.
+
+    Attributes:
+        kind: an open word that encoders know: `vector` [D]; `image` [height, width, channels], in
+            [0, 1]; `audio` [S] waveform in [-1, 1]; `text` [L] word ids, 0 where there is no word;
+            `sequence` [T, D]; `video` [T, height, width, channels]; `table`; `graph`; or another.
+        shape: of the array of one example; empty for a tree.
+        dtype: of the array; empty for int32 of `text` and float32 of all others. Values of type
+            uint8 (pictures, frames) stay so until they are on the device, where they are divided by
+            255.
+        vocabulary: number of word ids, for `text` (ids are below it).
+        sample_rate: samples a second, for `audio`.
+        parts: name -> what one array of a tree is, for a modality of several arrays, such as the
+            nodes and edges of a `graph`.
+    """
+
+    kind: str
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    vocabulary: int = 0
+    sample_rate: int = 0
+    parts: Mapping[str, "Modality"] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.parts and not self.dtype:
+            object.__setattr__(self, "dtype", _DTYPES.get(self.kind, "float32"))
+
+    def blank(self, rows: int) -> Any:
+        """So many examples of zeros, as NumPy arrays: an array, or a dict of them for a tree."""
+        if self.parts:
+            return {name: part.blank(rows) for name, part in self.parts.items()}
+        return np.zeros((rows, *self.shape), self.dtype)
+
+    @property
+    def size(self) -> int:
+        """How many values one example has."""
+        if self.parts:
+            return sum(part.size for part in self.parts.values())
+        return math.prod(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What is to be predicted of one example. Not every example has every target.
+
+    Attributes:
+        kind: `class`, one of C, an integer from 0 to C - 1; `labels`, any of C, [C] of 0 and 1;
+            `number`, real values of `shape`; `tokens`, ids [L] of a vocabulary of C, 0 where there
+            is no token; or another word that heads and objectives know.
+        classes: C; 0 for numbers.
+        shape: of a `number` (empty for one value) or of `tokens` (L,).
+        names: of the classes, labels or tokens, C of them; empty where they have no names.
+    """
+
+    kind: str
+    classes: int = 0
+    shape: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind in ("class", "labels", "tokens") and self.classes < 1:
+            raise ConfigError(
+                f"A target of the kind {self.kind!r} has {self.classes} classes: say how many, as "
+                f"in Target({self.kind!r}, 10)."
+            )
+        if self.names and len(self.names) != self.classes:
+            raise ConfigError(
+                f"A target of {self.classes} classes has {len(self.names)} names: give one for "
+                "each class, or none."
+            )
+
+    @property
+    def example_shape(self) -> tuple[int, ...]:
+        """The shape of the target of one example."""
+        return (self.classes,) if self.kind == "labels" else self.shape
+
+    def blank(self, rows: int) -> np.ndarray:
+        """So many targets of zeros."""
+        whole = self.kind in ("class", "tokens")
+        return np.zeros((rows, *self.example_shape), np.int32 if whole else np.float32)
+
+
 # Fields hold jax or NumPy arrays, and, while JAX maps over the containers, whatever it puts in
 # their place (shapes, shardings): so they are `Any`, and a comment gives the shape of each.
 
 
 @struct.dataclass
 class Batch:
-    """One batch of examples. A missing modality is `present == False`, never a missing key.
+    """One batch of examples. What is missing is a mask that says False, never a missing key.
 
     `ids` are the record numbers in the source that the rows came from, so that a bad batch can be
     named. `weight` is 0 for the rows that fill up the last batch of an evaluation, else 1.
     """
 
-    inputs: Mapping[str, Any]  # modality -> [B, ...]
+    inputs: Mapping[str, Any]  # modality -> [B, ...], or a dict of such arrays
     masks: Mapping[str, Any]  # modality -> [B, T] bool, valid positions of a sequence; absent: all
     present: Mapping[str, Any]  # modality -> [B] bool
     targets: Mapping[str, Any]  # name -> [B, ...]
     weight: Any  # [B] float32
     ids: Any  # [B] int32
+    target_masks: Mapping[str, Any] = struct.field(default_factory=dict)
+    # name -> [B], or [B, ...] for a part of each target: whether it is known; absent: all are
 
     @classmethod
     def of(
         cls,
-        inputs: Mapping[str, np.ndarray],
+        inputs: Mapping[str, Any],
         ids: np.ndarray,
         *,
         masks: Mapping[str, np.ndarray] | None = None,
         present: Mapping[str, np.ndarray] | None = None,
         targets: Mapping[str, np.ndarray] | None = None,
+        target_masks: Mapping[str, np.ndarray] | None = None,
     ) -> "Batch":
         """Makes a batch of real rows (weight 1); a modality is present unless `present` says no."""
         rows = len(ids)
@@ -54,6 +148,7 @@ class Batch:
             targets=dict(targets or {}),
             weight=np.ones(rows, np.float32),
             ids=np.asarray(ids, np.int32),
+            target_masks=dict(target_masks or {}),
         )
 
 
@@ -89,6 +184,51 @@ class Features:
 
 
 @struct.dataclass
+class Fused:
+    """What a fusion returns: the modalities as one, and what else came of fusing them."""
+
+    features: Features
+    streams: Mapping[str, Features] = struct.field(default_factory=dict)  # modality -> after fusing
+    terms: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> Term, auxiliary losses
+
+
+@struct.dataclass
+class Prediction:
+    """What a head says of one target."""
+
+    values: Any  # [B, C] logits; [B, ...] numbers; [B, L, C] logits or [B, L] ids of a sequence
+    mask: Any = None  # [B, L] bool, the valid positions of a sequence; None: all are
+
+
+@struct.dataclass
+class Term:
+    """A loss or metric as a total and a count, so that batches, masks and hosts merge exactly.
+
+    What is coupled over a batch, such as the correlations of a CCA, counts as one.
+    """
+
+    total: Any  # []
+    count: Any  # []
+    telemetry: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> [] to log beside it
+
+    @classmethod
+    def of_batch(cls, value: jax.Array, **telemetry: jax.Array) -> "Term":
+        """Wraps a value that is of the batch as one."""
+        return cls(value, jnp.ones((), value.dtype), telemetry)
+
+    @classmethod
+    def of_rows(cls, mean: jax.Array, weight: jax.Array) -> "Term":
+        """Wraps the mean over rows of the weights [B]."""
+        count = jnp.sum(weight).astype(mean.dtype)
+        return cls(mean * count, count)
+
+    @property
+    def mean(self) -> jax.Array:
+        """Total over count; 0 where nothing counts."""
+        return self.total / jnp.where(self.count > 0, self.count, 1)
+
+
+@struct.dataclass
 class Reconstruction:
     """What a decoder says of a modality, and for which examples it had a code to read."""
 
@@ -111,7 +251,16 @@ class Outputs:
 
     embeddings: Mapping[str, Any]  # modality -> [B, D]
     present: Mapping[str, Any]  # modality -> [B] bool
-    fused: Any = None  # [B, D], of a model that fuses
-    logits: Any = None  # [B, C], of a model with a classifier
+    features: Mapping[str, Features] = struct.field(default_factory=dict)  # modality -> Features
+    fused: Any = None  # Features, of a model that fuses
+    streams: Mapping[str, Features] = struct.field(default_factory=dict)  # of `Fused`
+    predictions: Mapping[str, Prediction] = struct.field(default_factory=dict)  # target ->
+    generated: Mapping[str, Prediction] = struct.field(default_factory=dict)  # target -> ids [B, L]
     reconstructions: Mapping[str, Any] = struct.field(default_factory=dict)  # -> Reconstruction
     posteriors: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> Posterior
+    terms: Mapping[str, Term] = struct.field(default_factory=dict)  # name -> Term, of the fusion
+
+
+def unit_floats(x: Any) -> Any:
+    """Values of type uint8 over 255, in float32; any other array as it is."""
+    return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x

@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from mmjax.models.model import encode
 from mmjax.structs import Batch, Features
-from mmjax.training.step import TrainState, apply, loss_of
+from mmjax.training.step import TrainState, loss_of, merged
 
 # Dense peak of one chip in FLOP/s, from the vendors' data sheets, without sparsity. float32 is that
 # of TF32, which is what JAX's default precision multiplies float32 in on these GPUs.
@@ -49,18 +49,17 @@ def step_flops(state: TrainState, batch: Batch) -> int:
     Frozen encoders have no backward and count once. Recomputation (remat) and the optimizer earn no
     credit.
     """
-    held = tuple(state.frozen.get("encoders", ()))
+    frozen = tuple(state.frozen.get("model", {}).get("encoders", ()))
 
     def loss(state: TrainState, batch: Batch) -> jax.Array:
-        outputs, _ = apply(state, state.params, batch, train=True, key=state.key)
-        return loss_of(state.program.objectives, outputs, batch, state.memory)[0]
+        return loss_of(state, state.params, batch, key=state.key)[0]
 
     def encode_frozen(state: TrainState, batch: Batch) -> dict[str, Features]:
-        module = nnx.merge(state.program.graphdef, state.params, state.frozen, state.stats)
-        encoders = nnx.Dict({name: module.encoders[name] for name in held})
+        model = merged(state, state.params).model
+        encoders = nnx.Dict({name: model.encoders[name] for name in frozen})
         return encode(encoders, batch, train=False, rngs=None)
 
-    forward_only = matmul_flops(encode_frozen, state, batch) if held else 0
+    forward_only = matmul_flops(encode_frozen, state, batch) if frozen else 0
     return 3 * matmul_flops(loss, state, batch) - 2 * forward_only
 
 

@@ -1,7 +1,7 @@
 """Data sets, what changes their training batches, and the pipelines that make batches of them."""
 
 from mmjax.data.catalogue import DATASETS, find, fingerprint, resolve_folder, verify
-from mmjax.data.dataset import About, ArraySource, Dataset, Kind, Modality, Source
+from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Source, Target
 from mmjax.data.digits_halves import DigitsHalves
 from mmjax.data.mfeat import Mfeat
 from mmjax.data.mnist_halves import MNISTHalves
@@ -24,7 +24,6 @@ __all__ = [
     "DigitsHalves",
     "DropModality",
     "Fold",
-    "Kind",
     "LongTail",
     "MNISTHalves",
     "Mfeat",
@@ -37,6 +36,7 @@ __all__ = [
     "Shapes",
     "Source",
     "SpokenDigits",
+    "Target",
     "Transform",
     "Wikipedia",
     "eval_batches",

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
-from mmjax.data.dataset import Dataset
+from mmjax.data.dataset import Dataset, Target
 from mmjax.data.digits_halves import DigitsHalves
 from mmjax.data.files import FOLDER_VARIABLE, require, sha256
 from mmjax.data.mfeat import Mfeat
@@ -71,8 +71,10 @@ def describe(dataset: Dataset) -> str:
     for name, look in dataset.modalities.items():
         extra = f", {look.sample_rate} Hz" if look.sample_rate else ""
         extra += f", {look.vocabulary} word ids" if look.vocabulary else ""
-        lines.append(f"modality  {name}: {look.kind} {'x'.join(map(str, look.shape))}{extra}")
-    lines += [f"target    {name}: {classes} classes" for name, classes in dataset.targets.items()]
+        shape = "x".join(map(str, look.shape)) or f"of {', '.join(look.parts)}"
+        lines.append(f"modality  {name}: {look.kind} {shape}{extra}")
+    for name, target in dataset.targets.items():
+        lines.append(f"target    {name}: {describe_target(target)}")
     lines += [f"citation  {about.citation}", f"licence   {about.licence}"]
     if about.files:
         lines += [f"original  {about.homepage}"]
@@ -80,6 +82,18 @@ def describe(dataset: Dataset) -> str:
     else:
         lines += ["file      none: it is embedded"]
     return "\n".join(lines)
+
+
+def describe_target(target: Target) -> str:
+    """What is predicted, in a few words."""
+    shape = "x".join(map(str, target.shape))
+    words = {
+        "class": f"{target.classes} classes",
+        "labels": f"any of {target.classes} labels",
+        "number": f"numbers {shape}" if shape else "a number",
+        "tokens": f"up to {shape} tokens of {target.classes}",
+    }
+    return words.get(target.kind, target.kind)
 
 
 def verify(dataset: Dataset | type[Dataset], folder: Path | None) -> dict[str, str]:

@@ -4,32 +4,14 @@ import abc
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from mmjax.errors import unknown_name
-from mmjax.structs import Batch
+from mmjax.errors import DataError, unknown_name
+from mmjax.structs import Batch, Modality, Target
 
-Kind = Literal["vector", "image", "audio", "text"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Modality:
-    """What one modality of one example looks like.
-
-    Attributes:
-        kind: `vector` [D] float32; `image` [height, width, channels] float32 in [0, 1]; `audio` [S]
-            float32 waveform in [-1, 1]; `text` [L] int32 word ids, 0 where there is no word.
-        shape: shape of one example.
-        vocabulary: number of word ids, for `text` (ids are below it).
-        sample_rate: samples a second, for `audio`.
-    """
-
-    kind: Kind
-    shape: tuple[int, ...]
-    vocabulary: int = 0
-    sample_rate: int = 0
+__all__ = ["About", "ArraySource", "Dataset", "Modality", "Source", "Target"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +62,8 @@ class Dataset(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def targets(self) -> dict[str, int]:
-        """Target name -> number of classes."""
+    def targets(self) -> dict[str, Target]:
+        """Target name -> what is to be predicted of one example."""
 
     @abc.abstractmethod
     def load(self, split: str, folder: Path | None) -> Source:
@@ -104,21 +86,72 @@ class Dataset(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:
-    """A source whose examples all sit in memory: every array has one row an example."""
+    """A source whose examples all sit in memory: every array has one row for each example.
 
-    inputs: Mapping[str, np.ndarray]
+    Attributes:
+        inputs: modality -> [N, ...], or a dict of such arrays.
+        targets: name -> [N, ...]; a label of -1 and a NaN mean that it is not known.
+        masks: modality -> [N, T] bool, the valid positions of a sequence.
+        present: modality -> [N] bool; a modality that is not named is present in all examples.
+        target_masks: name -> [N] or [N, ...] bool, whether the target is known.
+
+    Raises:
+        DataError: for arrays of unequal length, or of Python objects.
+    """
+
+    inputs: Mapping[str, Any]
     targets: Mapping[str, np.ndarray]
     masks: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    present: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    target_masks: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths: dict[str, int] = {}
+        for field in dataclasses.fields(self):
+            for name, array in named_arrays(getattr(self, field.name), field.name):
+                if array.dtype == object:
+                    raise DataError(
+                        f"{name} is an array of Python objects: give numbers in one array whose "
+                        "rows all have the same shape."
+                    )
+                if array.ndim == 0:
+                    raise DataError(f"{name} is a single value: give one row for each example.")
+                lengths[name] = len(array)
+        for name, length in lengths.items():
+            first = next(iter(lengths))
+            if length != lengths[first]:
+                raise DataError(
+                    f"{name} has {length} rows, but {first} has {lengths[first]}: give both the "
+                    "same examples."
+                )
 
     def __len__(self) -> int:
-        return len(next(iter(self.inputs.values())))
+        return len(named_arrays(self.inputs or self.targets, "")[0][1])
 
     def take(self, indices: np.ndarray) -> Batch:
         """Gathers rows; see `Source.take`."""
 
-        def rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return {name: array[indices] for name, array in arrays.items()}
+        def rows(arrays: Any) -> Any:
+            if isinstance(arrays, Mapping):
+                return {name: rows(array) for name, array in arrays.items()}
+            return arrays[indices]
 
         return Batch.of(
-            rows(self.inputs), indices, masks=rows(self.masks), targets=rows(self.targets)
+            rows(self.inputs),
+            indices,
+            masks=rows(self.masks),
+            present=rows(self.present),
+            targets=rows(self.targets),
+            target_masks=rows(self.target_masks),
         )
+
+
+def named_arrays(tree: Any, path: str) -> list[tuple[str, np.ndarray]]:
+    """The arrays of a tree of dicts, each with its dotted path, in the order of the dicts."""
+    if not isinstance(tree, Mapping):
+        return [(path, tree)]
+    return [
+        found
+        for name, child in tree.items()
+        for found in named_arrays(child, f"{path}.{name}".lstrip("."))
+    ]

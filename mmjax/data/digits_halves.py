@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmjax.data.dataset import About, ArraySource, Dataset, Modality
+from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Target
 
 _SIZES = {"train": 1_197, "valid": 200, "test": 400}
 _SPLIT_SEED = 0  # of the permutation that makes the splits: they are the same for everybody
@@ -43,9 +43,9 @@ class DigitsHalves(Dataset):
         return {"left": (8, 4), "right": (8, 4)}
 
     @property
-    def targets(self) -> dict[str, int]:
-        """Target name -> number of classes."""
-        return {"label": 10}
+    def targets(self) -> dict[str, Target]:
+        """Target name -> what is to be predicted of one example."""
+        return {"label": Target("class", 10)}
 
     def load(self, split: str, folder: Path | None = None) -> ArraySource:
         """Opens a split; `folder` is not looked at. See `Dataset.load`."""

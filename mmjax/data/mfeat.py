@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmjax.data.dataset import About, ArraySource, Dataset, Modality
+from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Target
 from mmjax.data.files import require
 from mmjax.data.npz import read_npz
 from mmjax.errors import ConfigError, DataError, unknown_name
@@ -79,9 +79,9 @@ class Mfeat(Dataset):
         return {view: Modality("vector", (_WIDTHS[view],)) for view in self.views or _WIDTHS}
 
     @property
-    def targets(self) -> dict[str, int]:
-        """Target name -> number of classes."""
-        return {"label": _CLASSES}
+    def targets(self) -> dict[str, Target]:
+        """Target name -> what is to be predicted of one example."""
+        return {"label": Target("class", _CLASSES)}
 
     def load(self, split: str, folder: Path | None) -> ArraySource:
         """Opens a split; see `Dataset.load`."""

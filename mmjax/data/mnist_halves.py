@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmjax.data import mnist
-from mmjax.data.dataset import About, ArraySource, Dataset, Modality
+from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Target
 
 _TRAIN_SIZE = 54_000  # of the 60,000 official training images; the rest is `valid`
 _SPLIT_SEED = 0  # of the permutation that makes the splits: they are the same for everybody
@@ -48,9 +48,9 @@ class MNISTHalves(Dataset):
         return {"left": (mnist.SIDE, _HALF), "right": (mnist.SIDE, _HALF)}
 
     @property
-    def targets(self) -> dict[str, int]:
-        """Target name -> number of classes."""
-        return {"label": 10}
+    def targets(self) -> dict[str, Target]:
+        """Target name -> what is to be predicted of one example."""
+        return {"label": Target("class", 10)}
 
     def load(self, split: str, folder: Path | None) -> ArraySource:
         """Opens a split; see `Dataset.load`."""

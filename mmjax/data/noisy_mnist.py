@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmjax.data import mnist
-from mmjax.data.dataset import About, ArraySource, Dataset, Modality
+from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Target
 from mmjax.data.images import rotate
 from mmjax.errors import ConfigError
 
@@ -70,9 +70,9 @@ class NoisyMNIST(Dataset):
         return {"rotated": (mnist.SIDE, mnist.SIDE), "noisy": (mnist.SIDE, mnist.SIDE)}
 
     @property
-    def targets(self) -> dict[str, int]:
-        """Target name -> number of classes."""
-        return {"label": 10}
+    def targets(self) -> dict[str, Target]:
+        """Target name -> what is to be predicted of one example."""
+        return {"label": Target("class", 10)}
 
     def load(self, split: str, folder: Path | None) -> ArraySource:
         """Opens a split, all of its examples made at once; see `Dataset.load`."""

@@ -7,16 +7,17 @@ consecutive rows of every batch, so that together they hold what one process alo
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
 from absl import flags
 
-from mmjax.data.dataset import Source
+from mmjax.data.checks import with_known_targets
+from mmjax.data.dataset import Source, named_arrays
 from mmjax.data.transforms import Transform
 from mmjax.errors import ConfigError, DataError
-from mmjax.structs import Batch
+from mmjax.structs import Batch, Target
 
 
 def train_batches(
@@ -30,6 +31,7 @@ def train_batches(
     workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    targets: Mapping[str, Target] | None = None,
     name: str = "the data set",
 ) -> grain.DatasetIterator[Batch]:
     """An endless stream of shuffled batches.
@@ -50,6 +52,7 @@ def train_batches(
             for workers needs an `if __name__ == "__main__"` guard.
         process_index: which of the processes of the run this is.
         process_count: how many there are.
+        targets: as the data set declares them; each gets a mask of where it is known.
         name: of the data set, for error messages.
 
     Returns:
@@ -69,6 +72,8 @@ def train_batches(
     # Grain indexes the batches, not the examples: its cost of some microseconds an element would
     # otherwise be larger than that of gathering the rows.
     batches = grain.MapDataset.range(sys.maxsize).map(order).map(source.take)
+    known = functools.partial(with_known_targets, targets=targets or {}, what=name)
+    batches = batches.map(known)
     for position, transform in enumerate(transforms):
         entropy = np.random.SeedSequence((seed, process_index, position))
         batches = batches.random_map(transform, seed=int(entropy.generate_state(1)[0]))
@@ -91,6 +96,7 @@ def eval_batches(
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
+    targets: Mapping[str, Target] | None = None,
     name: str = "the data set",
 ) -> Iterator[Batch]:
     """Every example once, in order, in batches of one size.
@@ -102,6 +108,7 @@ def eval_batches(
         batch_size: rows a batch, over all processes.
         process_index: which of the processes of the run this is.
         process_count: how many there are.
+        targets: as the data set declares them; each gets a mask of where it is known.
         name: of the data set, for error messages.
 
     Yields:
@@ -116,6 +123,7 @@ def eval_batches(
         numbers = np.arange(start, start + batch_size)[rows]
         real = numbers < len(source)
         batch = source.take(np.where(real, numbers, 0))
+        batch = with_known_targets(batch, targets or {}, name)
         yield _check_finite(dataclasses.replace(batch, weight=batch.weight * real), name)
 
 
@@ -157,16 +165,18 @@ def _rows_of(process_index: int, process_count: int, batch_size: int) -> slice:
 
 
 def _check_finite(batch: Batch, name: str) -> Batch:
-    for modality, values in batch.inputs.items():
-        if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
-            continue
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-        bad = batch.ids[~finite & batch.present[modality]]
-        if len(bad):
-            few = ", ".join(str(record) for record in bad[:5])
-            raise DataError(
-                f"Modality {modality!r} of {name} has values that are not finite (NaN or infinite) "
-                f"in {len(bad)} of the {len(values)} examples of a batch, record {few}: mend or "
-                "remove those records, and look at the transforms if the records are sound."
-            )
+    for modality, tree in batch.inputs.items():
+        for path, values in named_arrays(tree, modality):
+            if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
+                continue
+            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            bad = batch.ids[~finite & batch.present[modality]]
+            if len(bad):
+                few = ", ".join(str(record) for record in bad[:5])
+                raise DataError(
+                    f"Modality {path!r} of {name} has values that are not finite (NaN or infinite) "
+                    f"in {len(bad)} of the {len(values)} examples of a batch, record {few}: where "
+                    "the modality is missing say so by `present`, fix or remove the other records, "
+                    "and look at the transforms if the records are sound."
+                )
     return batch

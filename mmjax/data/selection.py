@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmjax.data.dataset import Source
-from mmjax.errors import ConfigError, unknown_name
+from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.structs import Batch
 
 _CHUNK = 1024  # records whose examples are made at once, of a source that does not know its targets
@@ -205,11 +205,18 @@ def select(source: Source, selections: Sequence[Selection], seed: int) -> Select
 
     Raises:
         ConfigError: for a target that the source does not have, or that is no class.
+        DataError: for a record whose class is not known, where a selection needs it.
     """
     records = np.arange(len(source))
     for selection in selections:
         if selection.needs_labels:
             labels = labels_of(source, selection.target)[records]
+            if (labels < 0).any():
+                raise DataError(
+                    f"The selection {type(selection).__name__} needs the class of each record, but "
+                    f"record {records[labels < 0][0]} of train has no {selection.target!r}: leave "
+                    "out the records without one, or the selection."
+                )
         else:
             labels = np.zeros(len(records), np.int32)
         records = selection(records, labels, seed)

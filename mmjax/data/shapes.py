@@ -19,7 +19,7 @@ from typing import ClassVar, get_args
 import numpy as np
 
 from mmjax.data import shapes_information, shapes_random, shapes_render
-from mmjax.data.dataset import About, Dataset, Modality, Source
+from mmjax.data.dataset import About, Dataset, Modality, Source, Target
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.structs import Batch
 
@@ -112,9 +112,9 @@ class Shapes(Dataset):
         }
 
     @property
-    def targets(self) -> dict[str, int]:
-        """Target name -> number of classes."""
-        return {"label": self.classes}
+    def targets(self) -> dict[str, Target]:
+        """Target name -> what is to be predicted of one example."""
+        return {"label": Target("class", self.classes)}
 
     def load(self, split: str, folder: Path | None = None) -> Source:
         """Opens a split; `folder` is not looked at. See `Dataset.load`."""

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmjax.data import fsdd, mnist
-from mmjax.data.dataset import About, Dataset, Modality
+from mmjax.data.dataset import About, Dataset, Modality, Target
 from mmjax.errors import ConfigError
 from mmjax.structs import Batch
 
@@ -89,9 +89,9 @@ class SpokenDigits(Dataset):
         }
 
     @property
-    def targets(self) -> dict[str, int]:
-        """Target name -> number of classes."""
-        return {"label": 10}
+    def targets(self) -> dict[str, Target]:
+        """Target name -> what is to be predicted of one example."""
+        return {"label": Target("class", 10)}
 
     def load(self, split: str, folder: Path | None) -> "Pairs":
         """Opens a split; see `Dataset.load`."""

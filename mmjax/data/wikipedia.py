@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmjax.data.dataset import About, ArraySource, Dataset, Modality
+from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Target
 from mmjax.data.files import require
 from mmjax.data.npz import read_npz
 from mmjax.errors import ConfigError, DataError
@@ -89,9 +89,9 @@ class Wikipedia(Dataset):
         return {"image": Modality("vector", (_WORDS,)), "text": Modality("vector", (_TOPICS,))}
 
     @property
-    def targets(self) -> dict[str, int]:
-        """Target name -> number of classes."""
-        return {"label": len(self.categories)}
+    def targets(self) -> dict[str, Target]:
+        """Target name -> what is to be predicted of one example."""
+        return {"label": Target("class", len(self.categories), names=self.categories)}
 
     def load(self, split: str, folder: Path | None) -> ArraySource:
         """Opens a split; see `Dataset.load`."""

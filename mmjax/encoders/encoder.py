@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Kind, Modality
 from mmjax.errors import ConfigError
-from mmjax.structs import Features
+from mmjax.structs import Features, Modality
 
 
 class FeatureShape(NamedTuple):
@@ -49,7 +48,7 @@ class EncoderModule(Protocol):
 class Encoder(abc.ABC):
     """Base of the encoder configs."""
 
-    kinds: ClassVar[tuple[Kind, ...]]
+    kinds: ClassVar[tuple[str, ...]]
 
     @abc.abstractmethod
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Any:

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
-from mmjax.structs import Features
+from mmjax.structs import Features, Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Flatten(Encoder):
     With `training.steps` 0 an experiment of such encoders measures what the raw views are worth.
     """
 
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "image")
+    kinds: ClassVar[tuple[str, ...]] = ("vector", "image")
 
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "FlattenEncoder":
         """See `Encoder.build`."""

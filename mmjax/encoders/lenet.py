@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
 from mmjax.errors import check_sizes
-from mmjax.layers import max_pool
-from mmjax.structs import Features
+from mmjax.layers import ConvBlock
+from mmjax.structs import Features, Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LeNet(Encoder):
     kernel: int = 3
     width: int = 64
     batch_norm: bool = False
-    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
 
     def __post_init__(self) -> None:
         check_sizes(self, "blocks", "channels", "kernel", "width")
@@ -44,36 +43,6 @@ class LeNet(Encoder):
         """See `Encoder.build`."""
         self.check_kind(modality)
         return LeNetEncoder(self, modality.shape, dtype=dtype, rngs=rngs)
-
-
-class ConvBlock(nnx.Module):
-    """Convolution, batch norm (optional), ReLU, 2x2 max pooling."""
-
-    def __init__(
-        self,
-        d_in: int,
-        d_out: int,
-        kernel: int,
-        *,
-        batch_norm: bool,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ) -> None:
-        # Batch norm takes away the mean, and with it what a bias before it would add.
-        self.conv = nnx.Conv(
-            d_in, d_out, (kernel, kernel), use_bias=not batch_norm, dtype=dtype, rngs=rngs
-        )
-        self.norms = nnx.List(
-            [nnx.BatchNorm(d_out, momentum=0.9, dtype=dtype, rngs=rngs)] if batch_norm else []
-        )
-
-    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H/2, W/2, C']; batch statistics are of the `valid` [B, H, 1, 1]."""
-        x = self.conv(x)
-        counted = valid | ~valid.any()  # there are no statistics of nothing
-        for norm in self.norms:  # one or none
-            x = norm(x, use_running_average=not train, mask=counted)
-        return max_pool(nnx.relu(x))
 
 
 class LeNetEncoder(nnx.Module):

@@ -8,12 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mmjax import audio
-from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
-from mmjax.encoders.lenet import ConvBlock
 from mmjax.errors import check_sizes
-from mmjax.layers import max_pool
-from mmjax.structs import Features
+from mmjax.layers import ConvBlock, max_pool
+from mmjax.structs import Features, Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +38,7 @@ class LogMelCNN(Encoder):
     frame_ms: float = 25.0
     hop_ms: float = 10.0
     batch_norm: bool = False
-    kinds: ClassVar[tuple[Kind, ...]] = ("audio",)
+    kinds: ClassVar[tuple[str, ...]] = ("audio",)
 
     def __post_init__(self) -> None:
         check_sizes(self, "blocks", "channels", "width", "bands")

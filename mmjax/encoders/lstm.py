@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
 from mmjax.errors import check_sizes
-from mmjax.structs import Features
+from mmjax.structs import Features, Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +24,7 @@ class LSTM(Encoder):
     """
 
     width: int = 64
-    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
+    kinds: ClassVar[tuple[str, ...]] = ("text",)
 
     def __post_init__(self) -> None:
         check_sizes(self, "width")

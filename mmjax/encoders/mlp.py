@@ -1,21 +1,17 @@
 """Multilayer perceptron."""
 
 import dataclasses
-import itertools
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
 from mmjax.errors import check_sizes
-from mmjax.layers import checked_dropout
-from mmjax.structs import Features
-
-Activation = Literal["relu", "gelu", "sigmoid", "tanh"]
+from mmjax.layers import Activation, Perceptron
+from mmjax.structs import Features, Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +29,7 @@ class MLP(Encoder):
     width: int = 64
     activation: Activation = "relu"
     dropout: float = 0.0
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "image")
+    kinds: ClassVar[tuple[str, ...]] = ("vector", "image")
 
     def __post_init__(self) -> None:
         check_sizes(self, "hidden", "width")
@@ -48,15 +44,13 @@ class MLPEncoder(nnx.Module):
     """The module that `MLP` builds."""
 
     def __init__(self, config: MLP, inputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        widths = (inputs, *config.hidden, config.width)
-        self.layers = nnx.List(
-            [
-                nnx.Linear(d_in, d_out, dtype=dtype, rngs=rngs)
-                for d_in, d_out in itertools.pairwise(widths)
-            ]
+        self.perceptron = Perceptron(
+            (inputs, *config.hidden, config.width),
+            activation=config.activation,
+            dropout=config.dropout,
+            dtype=dtype,
+            rngs=rngs,
         )
-        self.dropout = checked_dropout(config.dropout)
-        self.activation = config.activation
         self.features = FeatureShape(tokens=1, width=config.width)
 
     def __call__(
@@ -70,7 +64,4 @@ class MLPEncoder(nnx.Module):
     ) -> Features:
         """[B, ...] to one token of `width`."""
         x = x.reshape(x.shape[0], -1)
-        for layer in self.layers[:-1]:
-            x = getattr(jax.nn, self.activation)(layer(x))
-            x = self.dropout(x, deterministic=not train, rngs=rngs)
-        return Features.of_vector(self.layers[-1](x))
+        return Features.of_vector(self.perceptron(x, train=train, rngs=rngs))

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Kind, Modality
 from mmjax.encoders.encoder import Encoder, FeatureShape
 from mmjax.errors import check_sizes
 from mmjax.layers import Transformer
-from mmjax.structs import Features
+from mmjax.structs import Features, Modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +28,7 @@ class TextTransformer(Encoder):
     layers: int = 2
     heads: int = 4
     dropout: float = 0.0
-    kinds: ClassVar[tuple[Kind, ...]] = ("text",)
+    kinds: ClassVar[tuple[str, ...]] = ("text",)
 
     def __post_init__(self) -> None:
         check_sizes(self, "width", "layers", "heads")

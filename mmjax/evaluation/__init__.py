@@ -4,10 +4,15 @@ from mmjax.evaluation.best_possible import BestPossible
 from mmjax.evaluation.classification import Classification
 from mmjax.evaluation.clustering import Clustering, clustering_accuracy
 from mmjax.evaluation.correlation import HeldOutCorrelation, RawCorrelation
+from mmjax.evaluation.evaluate import Figures, evaluate
+from mmjax.evaluation.evaluator import Evaluator, Lower, Neither, Reads, StreamedEvaluator, Value
 from mmjax.evaluation.metrics import Confusion
+from mmjax.evaluation.multi_label import MultiLabelClassification
+from mmjax.evaluation.predictor import Predictions, Predictor
 from mmjax.evaluation.probes import LinearProbe
 from mmjax.evaluation.projections import CCA, KCCA, GCCAProjection, MCCAProjection, Projection
 from mmjax.evaluation.ranking import mean_average_precision, median_rank, recall_at
+from mmjax.evaluation.regression import Regression
 from mmjax.evaluation.retrieval import Retrieval
 from mmjax.evaluation.semantic import Semantic
 
@@ -18,15 +23,27 @@ __all__ = [
     "Classification",
     "Clustering",
     "Confusion",
+    "Evaluator",
+    "Figures",
     "GCCAProjection",
     "HeldOutCorrelation",
     "LinearProbe",
+    "Lower",
     "MCCAProjection",
+    "MultiLabelClassification",
+    "Neither",
+    "Predictions",
+    "Predictor",
     "Projection",
     "RawCorrelation",
+    "Reads",
+    "Regression",
     "Retrieval",
     "Semantic",
+    "StreamedEvaluator",
+    "Value",
     "clustering_accuracy",
+    "evaluate",
     "mean_average_precision",
     "median_rank",
     "recall_at",

@@ -4,51 +4,58 @@ import dataclasses
 
 import numpy as np
 
-from mmjax.errors import ConfigError, unknown_name
+from mmjax.data import Dataset
+from mmjax.evaluation.embeddings import check_prediction
+from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value
 from mmjax.evaluation.metrics import Confusion
-from mmjax.training.experiment import Evaluator, Experiment, Value
-from mmjax.training.predictions import Predictor
+from mmjax.structs import Batch, Outputs
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification(Evaluator):
-    """How often the class of the largest logit is right.
+class Classification(StreamedEvaluator):
+    """How often the class of the largest logit is right, over the examples with a known class.
 
     Gives `accuracy`, `{macro,weighted}_{precision,recall,f1}`, and the table `confusion` [C, C],
     rows the true classes and columns the predicted ones. A class never predicted has precision 0.
 
     Attributes:
-        target: name of the target that the model's head classifies.
+        target: name of a target of the kind `class`.
+        name: what the names of the metrics begin with; empty for nothing.
     """
 
     target: str = "label"
+    name: str = ""
 
-    def check(self, experiment: Experiment) -> None:
+    @property
+    def reads(self) -> Reads:
+        """See `Evaluator.reads`."""
+        return Reads(predictions=(self.target,))
+
+    def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
-        if self.target not in experiment.data.targets:
-            raise unknown_name("target", self.target, experiment.data.targets)
-        head = getattr(experiment.model, "head", None)
-        if head is None:
-            raise ConfigError(
-                f"{type(experiment.model).__name__} has no classifier head for the evaluation "
-                "Classification: use FusionModel, or leave the evaluation out."
-            )
-        if head.target != self.target:
-            raise ConfigError(
-                f"The evaluation looks at the target {self.target!r}, but the model's head "
-                f"classifies {head.target!r}: set both to the same one."
-            )
+        check_prediction(self.target, ("class",), task)
 
-    def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
-        """See `Evaluator.__call__`."""
-        predictions = predictor(split)
-        logits = predictions.logits
-        assert logits is not None, "`check` refuses models without a head"
-        confusion = Confusion.of(
-            predictions.targets[self.target], np.argmax(logits, axis=1), logits.shape[1]
-        )
-        values: dict[str, Value] = {"accuracy": confusion.accuracy}
-        for kind, averages in (("macro", confusion.macro), ("weighted", confusion.weighted)):
+    def state(self, outputs: Outputs, batch: Batch) -> Confusion:
+        """See `StreamedEvaluator.state`."""
+        logits, labels = known_logits(outputs, batch, self.target)
+        return Confusion.of(labels, np.argmax(logits, axis=1), logits.shape[1])
+
+    def merge(self, one: Confusion, other: Confusion) -> Confusion:
+        """See `StreamedEvaluator.merge`."""
+        return one.merge(other)
+
+    def values(self, state: Confusion, data: Dataset) -> dict[str, Value]:
+        """See `StreamedEvaluator.values`."""
+        values: dict[str, Value] = {"accuracy": state.accuracy}
+        for kind, averages in (("macro", state.macro), ("weighted", state.weighted)):
             for field in dataclasses.fields(averages):
                 values[f"{kind}_{field.name}"] = getattr(averages, field.name)
-        return values | {"confusion": confusion.counts}
+        values["confusion"] = state.counts
+        return {f"{self.name}_{key}" if self.name else key: each for key, each in values.items()}
+
+
+def known_logits(outputs: Outputs, batch: Batch, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """The logits [M, C] and labels [M] of the examples of a batch whose class is known."""
+    logits, labels = outputs.predictions[target].values, batch.targets[target]
+    known = batch.target_masks.get(target, np.ones(len(labels), bool))
+    return logits[known], labels[known]

@@ -12,18 +12,18 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from mmjax.errors import ConfigError, DataError, check_sizes
+from mmjax.evaluation.embeddings import check_target
+from mmjax.evaluation.evaluator import Evaluator, Neither, Reads, Task, Value
 from mmjax.evaluation.features import (
     as_views,
     check_features,
     check_metrics,
-    check_target,
-    features_of,
+    labelled_features,
     name_of,
-    some,
+    reads_of,
 )
+from mmjax.evaluation.predictor import Predictor, some
 from mmjax.evaluation.projections import Projection
-from mmjax.training.experiment import Evaluator, Experiment, Value
-from mmjax.training.predictions import Predictor
 
 RESTARTS = 10  # of k-means, the one of least distances is taken
 
@@ -73,14 +73,17 @@ class Clustering(Evaluator):
         check_sizes(self, "clusters", "examples", "seed", least=0)
         check_sizes(self, "neighbours")
 
-    def check(self, experiment: Experiment) -> None:
+    @property
+    def reads(self) -> Reads:
+        """See `Evaluator.reads`."""
+        return reads_of(as_views(self.view), self.projection, self.target)
+
+    def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
-        check_target(self.target, experiment)
-        check_features(as_views(self.view), self.projection, experiment)
-        check_metrics(
-            [f"{e.label}_nmi" for e in experiment.evaluation if isinstance(e, Clustering)]
-        )
-        clusters = self.clusters or experiment.data.targets[self.target]
+        check_target(self.target, task)
+        check_features(as_views(self.view), self.projection, task)
+        check_metrics([f"{e.label}_nmi" for e in task.evaluation if isinstance(e, Clustering)])
+        clusters = self.clusters or task.data.targets[self.target].classes
         needed = self._needed(clusters)
         if self.examples and self.examples < needed:
             raise ConfigError(
@@ -94,11 +97,12 @@ class Clustering(Evaluator):
         from sklearn.cluster import KMeans  # here, for it takes a second to import
         from sklearn.metrics import normalized_mutual_info_score
 
-        inputs, rows = features_of(predictor, as_views(self.view), split, self.projection)
-        labels = predictor(split).targets[self.target][rows]
+        inputs, labels = labelled_features(
+            predictor, as_views(self.view), split, self.projection, self.target
+        )
         chosen = some(len(inputs), self.examples, self.seed)
         inputs, labels = inputs[chosen], labels[chosen]
-        clusters = self.clusters or predictor.data.targets[self.target]
+        clusters = self.clusters or predictor.data.targets[self.target].classes
         if len(inputs) < self._needed(clusters):
             raise DataError(
                 f"The split {split!r} has {len(inputs)} records with the view "
@@ -110,7 +114,7 @@ class Clustering(Evaluator):
             inputs, components = spectral_embedding(
                 inputs, clusters, neighbours=self.neighbours, seed=self.seed
             )
-            values[f"{self.label}_components"] = float(components)
+            values[f"{self.label}_components"] = Neither(components)
         found = KMeans(clusters, n_init=RESTARTS, random_state=self.seed).fit_predict(inputs)
         return {
             f"{self.label}_clustering_accuracy": clustering_accuracy(labels, found),

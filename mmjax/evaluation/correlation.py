@@ -8,13 +8,14 @@ import numpy as np
 
 from mmjax.data import eval_batches
 from mmjax.errors import ConfigError, check_sizes
-from mmjax.evaluation.embeddings import check_views, check_width, together
+from mmjax.evaluation.embeddings import check_views, check_width, paired_embeddings
+from mmjax.evaluation.evaluator import Evaluator, Neither, Reads, Task, Value
 from mmjax.evaluation.features import check_metrics
+from mmjax.evaluation.predictor import Predictor
 from mmjax.evaluation.projections import CCA, Projection
 from mmjax.objectives import LinearCCA
 from mmjax.objectives.whitening import pearson
-from mmjax.training.experiment import Evaluator, Experiment, Value
-from mmjax.training.predictions import Predictor
+from mmjax.structs import unit_floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,8 @@ class HeldOutCorrelation(Evaluator):
         seed: of the shuffles.
         projection: another projection, in place of `views`, `k` and `ridge`.
         name: what the names of the metrics begin with; empty for nothing.
+        examples: training records, drawn at random, that the projections are fitted on at most; 0
+            for all.
     """
 
     views: tuple[str, ...] = ()
@@ -48,43 +51,48 @@ class HeldOutCorrelation(Evaluator):
     seed: int = 0
     projection: Projection | None = None
     name: str = ""
+    examples: int = 0
 
     def __post_init__(self) -> None:
-        check_sizes(self, "permutations", "seed", least=0)
+        check_sizes(self, "permutations", "seed", "examples", least=0)
 
-    def check(self, experiment: Experiment) -> None:
+    @property
+    def reads(self) -> Reads:
+        """See `Evaluator.reads`."""
+        return Reads(embeddings=self._projection.views)
+
+    def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
         if self.projection is None and len(self.views) != 2:
             raise ConfigError(
                 f"HeldOutCorrelation.views is {self.views}: name two views and `k`, or give a "
                 "`projection`."
             )
-        if self.projection and (self.views or self.k or self.ridge != type(self).ridge):
+        own = self.views or self.k or self.ridge != type(self).ridge or self.examples
+        if self.projection and own:
             raise ConfigError(
-                "HeldOutCorrelation has a `projection`, whose views, k and ridge are taken: leave "
-                "its own `views`, `k` and `ridge` out."
+                "HeldOutCorrelation has a `projection`, whose views, k, ridge and examples are "
+                "taken: leave its own `views`, `k`, `ridge` and `examples` out."
             )
-        self._projection.check(experiment)
-        check_metrics(
-            [e.metric for e in experiment.evaluation if isinstance(e, HeldOutCorrelation)]
-        )
+        self._projection.check(task)
+        check_metrics([e.metric for e in task.evaluation if isinstance(e, HeldOutCorrelation)])
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
         projection = self._projection
-        held_out = together(predictor, projection.views, split)
+        held_out = paired_embeddings(predictor, projection.views, split)
         fitted = projection.fitted(predictor).analysis
         prefix = self.metric.removesuffix("total_correlation")
         values = _figures(fitted.correlations(*held_out), prefix)
         if self.permutations:
-            train = together(predictor, projection.views, "train")
+            train = paired_embeddings(predictor, projection.views, "train", projection.examples)
             rng = np.random.default_rng(self.seed)
             floors = []
             for _ in range(self.permutations):
                 fit_on = _unpaired(train, rng)
                 measured = fit_on if split == "train" else _unpaired(held_out, rng)
                 floors.append(projection.analysis().fit(*fit_on).score(*measured))
-            values[f"{prefix}total_correlation_floor"] = float(np.mean(floors))
+            values[f"{prefix}total_correlation_floor"] = Neither(np.mean(floors))
         return values
 
     @property
@@ -97,7 +105,7 @@ class HeldOutCorrelation(Evaluator):
         if self.projection:
             return self.projection
         first, second = self.views
-        return CCA((first, second), self.k, self.ridge)
+        return CCA((first, second), self.k, self.ridge, examples=self.examples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,13 +129,18 @@ class RawCorrelation(Evaluator):
     name: str = "linear_cca"
     at_end_only: ClassVar[bool] = True
 
-    def check(self, experiment: Experiment) -> None:
+    @property
+    def reads(self) -> Reads:
+        """See `Evaluator.reads`."""
+        return Reads()
+
+    def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
-        check_views(self.views, experiment)
-        modalities = experiment.data.modalities
-        widths = {name: int(np.prod(modality.shape)) for name, modality in modalities.items()}
+        check_views(self.views, task)
+        modalities = task.data.modalities
+        widths = {name: modality.size for name, modality in modalities.items()}
         LinearCCA(self.k, ridge=self.ridge)
-        others = [e for e in experiment.evaluation if isinstance(e, RawCorrelation)]
+        others = [e for e in task.evaluation if isinstance(e, RawCorrelation)]
         check_metrics([f"{e.name}_total_correlation" for e in others])
         for view in self.views:
             check_width(self.k, view, widths[view], "view")
@@ -140,7 +153,10 @@ class RawCorrelation(Evaluator):
             for batch in eval_batches(source, batch_size=1024, name=name):
                 rows = np.logical_and(*(batch.present[view] for view in self.views))
                 rows &= batch.weight > 0
-                first, second = (batch.inputs[v].reshape(len(rows), -1)[rows] for v in self.views)
+                first, second = (
+                    unit_floats(batch.inputs[view]).reshape(len(rows), -1)[rows]
+                    for view in self.views
+                )
                 yield first, second
 
         cca = LinearCCA(self.k, ridge=self.ridge).fit_stream(both("train"))

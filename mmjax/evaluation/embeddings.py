@@ -6,33 +6,64 @@ import numpy as np
 from flax import nnx
 
 from mmjax.errors import ConfigError, unknown_name
-from mmjax.models import embedding_widths as widths_of
-from mmjax.training.experiment import Experiment
-from mmjax.training.predictions import Predictor
+from mmjax.evaluation.evaluator import Task
+from mmjax.evaluation.predictor import Predictor
+from mmjax.models import abstract_outputs
+from mmjax.structs import Outputs
 
 
-def together(predictor: Predictor, views: tuple[str, ...], split: str) -> tuple[np.ndarray, ...]:
-    """The embeddings [N, D_v] of the records of a split that have all the views."""
-    predictions = predictor(split)
+def paired_embeddings(
+    predictor: Predictor, views: tuple[str, ...], split: str, examples: int = 0, seed: int = 0
+) -> tuple[np.ndarray, ...]:
+    """The embeddings [N, D_v] of the records of a split that have all the views.
+
+    Args:
+        predictor: what the model gives.
+        views: names of the embeddings.
+        split: name of the split.
+        examples: records, drawn at random, that are looked at at most; 0 for all.
+        seed: of that draw.
+    """
+    predictions = predictor(split, examples, seed)
     rows = np.logical_and.reduce([predictions.present[view] for view in views])
     return tuple(predictions.embeddings[view][rows] for view in views)
 
 
-def check_views(views: tuple[str, ...], experiment: Experiment) -> None:
+def check_views(views: tuple[str, ...], task: Task) -> None:
     """Refuses views that the experiment's data set does not have."""
     for view in views:
-        if view not in experiment.data.modalities:
-            raise unknown_name("view", view, experiment.data.modalities)
+        if view not in task.data.modalities:
+            raise unknown_name("view", view, task.data.modalities)
 
 
-def check_embeddings(views: tuple[str, ...], experiment: Experiment) -> dict[str, int]:
+def check_embeddings(views: tuple[str, ...], task: Task) -> dict[str, int]:
     """Refuses views that the data set or the model does not have; the width of each embedding."""
-    check_views(views, experiment)
-    widths = embedding_widths(experiment)
+    check_views(views, task)
+    widths = embedding_widths(task)
     for view in views:
         if view not in widths:
             raise unknown_name("embedding of the model", view, widths)
     return widths
+
+
+def check_prediction(target: str, kinds: tuple[str, ...], task: Task) -> None:
+    """Refuses a target that is not of these kinds, or that the model does not predict."""
+    check_target(target, task, kinds)
+    predicted = shapes_of(task).predictions
+    if target not in predicted:
+        raise unknown_name("head of the model for the target", target, predicted)
+
+
+def check_target(target: str, task: Task, kinds: tuple[str, ...] = ("class",)) -> None:
+    """Refuses a target that the experiment's data set does not have, or of other kinds."""
+    if target not in task.data.targets:
+        raise unknown_name("target", target, task.data.targets)
+    kind = task.data.targets[target].kind
+    if kind not in kinds:
+        raise ConfigError(
+            f"The target {target!r} is of the kind {kind!r}, and this evaluation is for "
+            f"{' or '.join(map(repr, kinds))}: name another target."
+        )
 
 
 def check_width(k: int, view: str, width: int, what: str) -> None:
@@ -51,15 +82,31 @@ def check_width(k: int, view: str, width: int, what: str) -> None:
         )
 
 
-def embedding_widths(experiment: Experiment) -> dict[str, int]:
+def embedding_widths(task: Task) -> dict[str, int]:
     """Modality -> width of its embedding, for those that the model encodes; from shapes alone."""
-    modalities, targets = experiment.data.modalities, experiment.data.targets
-    widths: dict[str, int] = {}
+    return {name: leaf.shape[-1] for name, leaf in shapes_of(task).embeddings.items()}
 
-    def build() -> None:
-        rngs = nnx.Rngs(0)
-        module = experiment.model.build(modalities, targets, dtype=jnp.dtype("float32"), rngs=rngs)
-        widths.update(widths_of(module, modalities))
 
-    jax.eval_shape(build)
-    return widths
+def shapes_of(task: Task) -> Outputs:
+    """The shapes of what the model of an experiment returns; nothing is computed.
+
+    Raises:
+        ConfigError: where model and data set do not fit.
+    """
+    modalities, targets = task.data.modalities, task.data.targets
+    key = repr((task.model, modalities, targets))
+    if key not in _SHAPES:
+        found: list[Outputs] = []
+
+        def build() -> None:
+            rngs = nnx.Rngs(0)
+            module = task.model.build(modalities, targets, dtype=jnp.dtype("float32"), rngs=rngs)
+            found.append(abstract_outputs(module, modalities, targets))
+
+        jax.eval_shape(build)
+        _SHAPES.clear()
+        _SHAPES[key] = found[0]
+    return _SHAPES[key]
+
+
+_SHAPES: dict[str, Outputs] = {}  # of the last task: each of its evaluations asks

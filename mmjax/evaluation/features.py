@@ -7,13 +7,17 @@ from jaxtyping import Float
 
 from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.evaluation.embeddings import check_embeddings
+from mmjax.evaluation.evaluator import Reads, Task
+from mmjax.evaluation.predictor import Predictor
 from mmjax.evaluation.projections import Projection
-from mmjax.training.experiment import Experiment
-from mmjax.training.predictions import Predictor
 
 
 def features_of(
-    predictor: Predictor, views: tuple[str, ...], split: str, projection: Projection | None
+    predictor: Predictor,
+    views: tuple[str, ...],
+    split: str,
+    projection: Projection | None,
+    target: str = "",
 ) -> tuple[Float[np.ndarray, "M D"], np.ndarray]:
     """The features of views, side by side: embeddings, or projections of them.
 
@@ -22,20 +26,25 @@ def features_of(
         views: one or more, all of the projection if there is one.
         split: name of the split.
         projection: None takes the embeddings as they are.
+        target: records without this target are left out; empty for none.
 
     Returns:
-        Features, float64, of the M records that have all these views, and which they are, [N] bool.
+        Features, float64, of the M records that have all these views and the target, and which
+        they are, [N] bool.
 
     Raises:
         DataError: no record of the split has them all.
     """
     predictions = predictor(split)
     rows = np.logical_and.reduce([predictions.present[view] for view in views])
+    if target:
+        rows &= predictions.known(target)
     if not rows.any():
         named = "the view" if len(views) == 1 else "all the views"
         raise DataError(
-            f"No record of the split {split!r} has {named} {', '.join(map(repr, views))}: evaluate "
-            "another split, or leave the evaluation out."
+            f"No record of the split {split!r} has {named} {', '.join(map(repr, views))}"
+            f"{' and the target ' + repr(target) if target else ''}: evaluate another split, or "
+            "leave the evaluation out."
         )
     embeddings = {view: predictions.embeddings[view][rows] for view in views}
     if projection is None:
@@ -46,16 +55,28 @@ def features_of(
     return np.concatenate(parts, axis=1), rows
 
 
+def labelled_features(
+    predictor: Predictor,
+    views: tuple[str, ...],
+    split: str,
+    projection: Projection | None,
+    target: str,
+) -> tuple[Float[np.ndarray, "M D"], np.ndarray]:
+    """The features of `features_of`, and the labels [M] of the target."""
+    features, rows = features_of(predictor, views, split, projection, target)
+    return features, predictor(split).targets[target][rows]
+
+
 def check_features(
-    views: tuple[str, ...], projection: Projection | None, experiment: Experiment
+    views: tuple[str, ...], projection: Projection | None, task: Task
 ) -> dict[str, int]:
     """Refuses views and projections that cannot be; the width of each view's features."""
     if not views or len(set(views)) < len(views):
         raise ConfigError(f"The views of an evaluation are {views}: name one or more, each once.")
-    widths = check_embeddings(views, experiment)
+    widths = check_embeddings(views, task)
     if projection is None:
         return {view: widths[view] for view in views}
-    projection.check(experiment)
+    projection.check(task)
     for view in views:
         if view not in projection.views:
             raise unknown_name("view of the projection", view, projection.views)
@@ -72,13 +93,6 @@ def name_of(views: tuple[str, ...], projection: Projection | None) -> str:
     return f"{projection.name + '_' if projection else ''}{'+'.join(views)}"
 
 
-def some(count: int, examples: int, seed: int) -> np.ndarray:
-    """Which of `count` rows to take: at most `examples` (0: all), drawn at random, in order."""
-    if examples == 0 or examples >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, examples, replace=False))
-
-
 def check_metrics(metrics: Sequence[str]) -> None:
     """Refuses evaluations that give a metric of the same name.
 
@@ -92,7 +106,7 @@ def check_metrics(metrics: Sequence[str]) -> None:
             )
 
 
-def check_target(target: str, experiment: Experiment) -> None:
-    """Refuses a target that the experiment's data set does not have."""
-    if target not in experiment.data.targets:
-        raise unknown_name("target", target, experiment.data.targets)
+def reads_of(views: tuple[str, ...], projection: Projection | None, *targets: str) -> Reads:
+    """The arrays that features of these views, or of a projection of them, are made of."""
+    of_projection = projection.views if projection else ()
+    return Reads(embeddings=(*views, *of_projection), targets=tuple(filter(None, targets)))

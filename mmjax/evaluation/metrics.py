@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Averages", "Confusion"]
+__all__ = ["Averages", "Confusion", "f1_of_counts"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Confusion:
     @property
     def f1(self) -> np.ndarray:
         """[C] float64: the harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN)."""
-        return _ratio(2 * np.diagonal(self.counts), self.counts.sum(axis=0) + self.support)
+        return f1_of_counts(np.diagonal(self.counts), self.counts.sum(axis=0), self.support)
 
     @property
     def macro(self) -> Averages:
@@ -147,6 +147,11 @@ def _class_numbers(values: np.ndarray, what: str, classes: int) -> np.ndarray:
             f"{classes - 1}."
         )
     return values.astype(np.int64)
+
+
+def f1_of_counts(right: Any, predicted: Any, true: Any) -> np.ndarray:
+    """F1 from how often a class was predicted rightly, predicted, and true; 0 for 0/0."""
+    return _ratio(2 * np.asarray(right), np.asarray(predicted) + np.asarray(true))
 
 
 def _ratio(part: Any, whole: Any) -> np.ndarray:

@@ -7,18 +7,18 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from mmjax.errors import ConfigError, DataError, check_sizes
+from mmjax.evaluation.embeddings import check_target
+from mmjax.evaluation.evaluator import Evaluator, Lower, Neither, Reads, Task, Value
 from mmjax.evaluation.features import (
     as_views,
     check_features,
     check_metrics,
-    check_target,
-    features_of,
+    labelled_features,
     name_of,
-    some,
+    reads_of,
 )
+from mmjax.evaluation.predictor import Predictor, some
 from mmjax.evaluation.projections import Projection
-from mmjax.training.experiment import Evaluator, Experiment, Value
-from mmjax.training.predictions import Predictor
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
@@ -75,21 +75,25 @@ class LinearProbe(Evaluator):
         check_sizes(self, "examples", "seed", least=0)
         check_costs("LinearProbe", self.costs)
 
-    def check(self, experiment: Experiment) -> None:
+    @property
+    def reads(self) -> Reads:
+        """See `Evaluator.reads`."""
+        return reads_of(as_views(self.view), self.projection, self.target)
+
+    def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
-        check_target(self.target, experiment)
-        check_features(as_views(self.view), self.projection, experiment)
-        check_choice("LinearProbe", self.costs, experiment)
-        check_metrics(
-            [f"{e.label}_error" for e in experiment.evaluation if isinstance(e, LinearProbe)]
-        )
+        check_target(self.target, task)
+        check_features(as_views(self.view), self.projection, task)
+        check_choice("LinearProbe", self.costs, task)
+        check_metrics([f"{e.label}_error" for e in task.evaluation if isinstance(e, LinearProbe)])
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
 
         def labelled(part: str) -> Examples:
-            inputs, rows = features_of(predictor, as_views(self.view), part, self.projection)
-            return inputs, predictor(part).targets[self.target][rows]
+            return labelled_features(
+                predictor, as_views(self.view), part, self.projection, self.target
+            )
 
         def train() -> Probe:
             inputs, labels = labelled("train")
@@ -107,8 +111,8 @@ class LinearProbe(Evaluator):
         accuracy = float(probe.classifier.score(*labelled(split)))
         return {
             f"{self.label}_accuracy": accuracy,
-            f"{self.label}_error": 1 - accuracy,
-            f"{self.label}_cost": probe.cost,
+            f"{self.label}_error": Lower(1 - accuracy),
+            f"{self.label}_cost": Neither(probe.cost),
         }
 
     @property
@@ -168,11 +172,11 @@ def check_costs(of: str, costs: tuple[float, ...]) -> None:
         raise ConfigError(f"{of}.costs is {costs}: list one number above 0 or several.")
 
 
-def check_choice(of: str, costs: tuple[float, ...], experiment: Experiment) -> None:
+def check_choice(of: str, costs: tuple[float, ...], task: Task) -> None:
     """Refuses several costs where there is no split to choose on."""
-    if len(costs) > 1 and "valid" not in experiment.data.splits:
+    if len(costs) > 1 and "valid" not in task.data.splits:
         raise ConfigError(
-            f"The data set {experiment.data.name!r} has no 'valid' split for {of} to choose its "
+            f"The data set {task.data.name!r} has no 'valid' split for {of} to choose its "
             "cost on: give `costs` a single one."
         )
 

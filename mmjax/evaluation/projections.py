@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.errors import ConfigError
-from mmjax.evaluation.embeddings import check_embeddings, check_width, together
+from mmjax.errors import ConfigError, check_sizes
+from mmjax.evaluation.embeddings import check_embeddings, check_width, paired_embeddings
+from mmjax.evaluation.evaluator import Task
+from mmjax.evaluation.predictor import Predictor
 from mmjax.objectives import GCCA, MCCA, KernelCCA, LinearCCA, Nystrom, RandomFourier
-from mmjax.training.experiment import Experiment
-from mmjax.training.predictions import Predictor
 
 Analysis = LinearCCA | MCCA | GCCA  # KernelCCA is a LinearCCA
 
@@ -52,11 +52,16 @@ class Projection(abc.ABC):
     Attributes:
         views: the modalities.
         k: number of directions of each view.
+        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
     """
 
     views: tuple[str, ...]
     k: int
+    examples: int = dataclasses.field(default=0, kw_only=True)
     kind: ClassVar[str]  # what the names of metrics begin with
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "examples", least=0)
 
     @abc.abstractmethod
     def analysis(self) -> Analysis:
@@ -71,7 +76,7 @@ class Projection(abc.ABC):
         """What the names of metrics begin with: the kind and the dimensions, such as `cca10`."""
         return f"{self.kind}{self.k}"
 
-    def check(self, experiment: Experiment) -> None:
+    def check(self, task: Task) -> None:
         """Refuses what the fit would refuse after the training.
 
         Raises:
@@ -82,13 +87,13 @@ class Projection(abc.ABC):
                 f"{type(self).__name__}.views is {self.views}: name two views or more, each once."
             )
         self.analysis()
-        self._check_k(check_embeddings(self.views, experiment))
+        self._check_k(check_embeddings(self.views, task))
 
     def fitted(self, predictor: Predictor) -> FittedProjection:
         """The directions, found on `train` when they are first asked for."""
 
         def fit() -> FittedProjection:
-            pairs = together(predictor, self.views, "train")
+            pairs = paired_embeddings(predictor, self.views, "train", self.examples)
             return FittedProjection(self.views, self.analysis().fit(*pairs))
 
         return predictor.once(self, fit)

@@ -7,7 +7,10 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from mmjax.errors import ConfigError, DataError, check_sizes
-from mmjax.evaluation.features import check_features, check_metrics, check_target, features_of
+from mmjax.evaluation.embeddings import check_target
+from mmjax.evaluation.evaluator import Evaluator, Lower, Neither, Reads, Task, Value
+from mmjax.evaluation.features import check_features, check_metrics, features_of, reads_of
+from mmjax.evaluation.predictor import Predictor
 from mmjax.evaluation.projections import Projection
 from mmjax.evaluation.ranking import (
     average_precision,
@@ -18,8 +21,6 @@ from mmjax.evaluation.ranking import (
     share_within,
 )
 from mmjax.evaluation.semantic import Semantic
-from mmjax.training.experiment import Evaluator, Experiment, Value
-from mmjax.training.predictions import Predictor
 
 Distance = Literal["cosine", "correlation", "euclidean", "l1"]
 
@@ -78,16 +79,22 @@ class Retrieval(Evaluator):
         if len(set(self.k)) != len(self.k):
             raise ConfigError(f"Retrieval.k {self.k} names a number twice: name each once.")
 
-    def check(self, experiment: Experiment) -> None:
+    @property
+    def reads(self) -> Reads:
+        """See `Evaluator.reads`."""
+        semantic = self.semantic.target if self.semantic else ""
+        return reads_of(self.views, self.projection, self.target, semantic)
+
+    def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
         first, second = self.views
         if first == second:
             raise ConfigError(f"Retrieval needs two views and was given {first!r} twice: name two.")
         if self.target:
-            check_target(self.target, experiment)
-        widths = check_features(self.views, self.projection, experiment)
+            check_target(self.target, task)
+        widths = check_features(self.views, self.projection, task)
         if self.semantic:
-            self.semantic.check(experiment)
+            self.semantic.check(task)
         elif self.distance == "correlation" and 1 in widths.values():
             raise ConfigError(
                 "Retrieval.distance is 'correlation', which a single dimension does not have: take "
@@ -99,7 +106,7 @@ class Retrieval(Evaluator):
                 f"{widths[second]} dimensions and cannot be compared: give the model one width "
                 "for both, or set `projection`."
             )
-        check_metrics([e.metric for e in experiment.evaluation if isinstance(e, Retrieval)])
+        check_metrics([e.metric for e in task.evaluation if isinstance(e, Retrieval)])
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
@@ -107,9 +114,8 @@ class Retrieval(Evaluator):
         values: dict[str, list[float]] = {}  # both ways
         for queries, candidates in ((first, second), (second, first)):
             if self.target:
-                found = _by_class(
-                    queries, candidates, predictor(split).targets[self.target], self.distance
-                )
+                labels = predictor(split).targets[self.target]
+                found = _by_class(queries, candidates, labels, self.distance)
             else:
                 found = _by_record(queries, candidates, self.k, self.distance)
             for name, value in found.items():
@@ -117,10 +123,16 @@ class Retrieval(Evaluator):
         prefix, (a, b) = self._prefix, self.views
         named: dict[str, Value] = {}
         for name, (forth, back) in values.items():
-            if name != "map_random":
-                named |= {f"{prefix}{name}_{a}_to_{b}": forth, f"{prefix}{name}_{b}_to_{a}": back}
-            mean = name if name == "map_random" else f"{name}_mean"
-            named[f"{prefix}{mean}"] = (forth + back) / 2
+            mean = (forth + back) / 2
+            if name == "map_random":
+                named[f"{prefix}{name}"] = Neither(mean)
+                continue
+            figure = Lower if name == "median_rank" else float
+            named |= {
+                f"{prefix}{name}_{a}_to_{b}": figure(forth),
+                f"{prefix}{name}_{b}_to_{a}": figure(back),
+                f"{prefix}{name}_mean": figure(mean),
+            }
         return named
 
     def _side(self, predictor: Predictor, view: str, split: str) -> "_Side":
@@ -128,6 +140,9 @@ class Retrieval(Evaluator):
             vectors, rows = self.semantic(predictor, view, split, self.projection)
         else:
             vectors, rows = features_of(predictor, (view,), split, self.projection)
+        if self.target:
+            known = predictor(split).known(self.target)
+            vectors, rows = vectors[known[rows]], rows & known
         if self.distance == "correlation":
             vectors = _centred(vectors)
         if self.distance in ("cosine", "correlation"):

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from mmjax.errors import DataError
-from mmjax.evaluation.features import check_target, features_of
+from mmjax.evaluation.embeddings import check_target
+from mmjax.evaluation.evaluator import Task
+from mmjax.evaluation.features import features_of, labelled_features
+from mmjax.evaluation.predictor import Predictor
 from mmjax.evaluation.probes import COSTS, Probe, best_probe, check_choice, check_costs
 from mmjax.evaluation.projections import Projection
-from mmjax.training.experiment import Experiment
-from mmjax.training.predictions import Predictor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Semantic:
     def __post_init__(self) -> None:
         check_costs("Semantic", self.costs)
 
-    def check(self, experiment: Experiment) -> None:
+    def check(self, task: Task) -> None:
         """Refuses an experiment without the target, or without records to choose a cost on.
 
         Raises:
             ConfigError: naming the option and the mend.
         """
-        check_target(self.target, experiment)
-        check_choice("Semantic", self.costs, experiment)
+        check_target(self.target, task)
+        check_choice("Semantic", self.costs, task)
 
     def __call__(
         self, predictor: Predictor, view: str, split: str, projection: Projection | None
@@ -66,24 +66,18 @@ class Semantic:
         """
 
         def labelled(part: str) -> tuple[np.ndarray, np.ndarray]:
-            inputs, rows = features_of(predictor, (view,), part, projection)
-            return inputs, predictor(part).targets[self.target][rows]
+            return labelled_features(predictor, (view,), part, projection, self.target)
 
         def train() -> Probe:
             what = f"the semantic matching of {view!r}"
             inputs, labels = labelled("train")
-            strange = labels[(labels < 0) | (labels >= predictor.data.targets[self.target])]
-            if strange.size:
-                raise DataError(
-                    f"The training rows of {what} have the label {strange[0]}, which is none of "
-                    f"the {predictor.data.targets[self.target]} classes: mend the labels."
-                )
             return best_probe(
                 "logistic", self.costs, (inputs, labels), lambda: labelled("valid"), what
             )
 
         classifier = predictor.once((self, projection, view), train).classifier
         inputs, rows = features_of(predictor, (view,), split, projection)
-        probabilities = np.zeros((len(inputs), predictor.data.targets[self.target]))
+        classes = predictor.data.targets[self.target].classes
+        probabilities = np.zeros((len(inputs), classes))
         probabilities[:, classifier.classes_] = classifier.predict_proba(inputs)
         return probabilities, rows

@@ -8,7 +8,7 @@ from flax import nnx
 
 from mmjax.encoders import FeatureShape
 from mmjax.fusion.fusion import Fusion
-from mmjax.structs import Features
+from mmjax.structs import Features, Fused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ConcatFusion(nnx.Module):
 
     def __call__(
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
-    ) -> Features:
+    ) -> Fused:
         """Modality -> [B, T, D_m] to one token of sum D_m."""
         pooled = [features[name].pooled for name in sorted(features)]
         present = jnp.stack([feature.present for feature in features.values()]).any(axis=0)
-        return Features.of_vector(jnp.concatenate(pooled, axis=-1), present)
+        return Fused(Features.of_vector(jnp.concatenate(pooled, axis=-1), present))

@@ -1,4 +1,4 @@
-"""What a fusion is: a frozen config that builds a module from a mapping of `Features` to one."""
+"""What a fusion is: a frozen config that builds a module from `Features` to `Fused`."""
 
 import abc
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import FeatureShape
-from mmjax.structs import Features
+from mmjax.structs import Features, Fused
 
 
 class FusionModule(Protocol):
@@ -18,8 +18,12 @@ class FusionModule(Protocol):
 
     def __call__(
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
-    ) -> Features:
-        """Fuses the modalities. One that is absent from an example has no valid token there."""
+    ) -> Fused:
+        """Fuses the modalities. One that is absent from an example has no valid token there.
+
+        Beside the fused features it may give the stream of each modality after fusing, and named
+        auxiliary losses as `Term`s, which the objective `AuxiliaryLoss` reads.
+        """
         ...
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from mmjax.encoders import FeatureShape
 from mmjax.errors import check_sizes
 from mmjax.fusion.fusion import Fusion
-from mmjax.structs import Features
+from mmjax.structs import Features, Fused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +53,11 @@ class MeanFusion(nnx.Module):
 
     def __call__(
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
-    ) -> Features:
+    ) -> Fused:
         """Modality -> [B, T, D_m] to one token of `width`."""
         tokens = [self.project[name](feature.pooled) for name, feature in features.items()]
         stacked = Features(  # the modalities as tokens: absent ones do not enter the mean
             tokens=jnp.stack(tokens, axis=1),
             mask=jnp.stack([feature.present for feature in features.values()], axis=1),
         )
-        return Features.of_vector(stacked.pooled, stacked.present)
+        return Fused(Features.of_vector(stacked.pooled, stacked.present))

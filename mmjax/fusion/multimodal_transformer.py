@@ -10,7 +10,7 @@ from mmjax.encoders import FeatureShape
 from mmjax.errors import check_sizes
 from mmjax.fusion.fusion import Fusion
 from mmjax.layers import Transformer
-from mmjax.structs import Features
+from mmjax.structs import Features, Fused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ class MultimodalTransformerFusion(nnx.Module):
 
     def __call__(
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
-    ) -> Features:
+    ) -> Fused:
         """Modality -> [B, T_m, D_m] to [B, sum T_m, `width`]."""
         streams, names = [], sorted(features)
         for index, name in enumerate(names):
@@ -85,4 +85,4 @@ class MultimodalTransformerFusion(nnx.Module):
             streams.append(tokens + position + self.modality(jnp.full(1, index)))
         tokens = jnp.concatenate(streams, axis=1)
         mask = jnp.concatenate([features[name].mask for name in names], axis=1)
-        return Features(tokens=self.transformer(tokens, mask, train=train, rngs=rngs), mask=mask)
+        return Fused(Features(self.transformer(tokens, mask, train=train, rngs=rngs), mask))

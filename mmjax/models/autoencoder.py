@@ -6,12 +6,11 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Modality
 from mmjax.encoders import Encoder
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.models.decoders import Decoder, build_decoders
 from mmjax.models.model import Model, build_encoders, embeddings_of, encode, encoder_paths
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Modality, Outputs, Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Autoencoder(Model):
     def build(
         self,
         modalities: Mapping[str, Modality],
-        targets: Mapping[str, int],
+        targets: Mapping[str, Target],
         *,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -96,4 +95,6 @@ class AutoencoderModule(nnx.Module):
         for name, decoder in self.decoders.items():
             source = self.code or name
             reconstructions[name] = decoder(codes[source], present[source], train=train, rngs=rngs)
-        return Outputs(embeddings=codes, present=present, reconstructions=reconstructions)
+        return Outputs(
+            embeddings=codes, present=present, features=features, reconstructions=reconstructions
+        )

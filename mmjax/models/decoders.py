@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Modality
-from mmjax.encoders.mlp import MLP, Activation
 from mmjax.errors import ConfigError, check_sizes, unknown_name
-from mmjax.structs import Reconstruction
+from mmjax.layers import Activation, Perceptron
+from mmjax.structs import Modality, Reconstruction
 
 _KINDS = ("vector", "image")
 
@@ -64,15 +63,20 @@ class DecoderModule(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
-        mlp = MLP(config.hidden, math.prod(modality.shape), config.activation, config.dropout)
-        self.mlp = mlp.build(Modality("vector", (width,)), dtype=dtype, rngs=rngs)
+        self.perceptron = Perceptron(
+            (width, *config.hidden, math.prod(modality.shape)),
+            activation=config.activation,
+            dropout=config.dropout,
+            dtype=dtype,
+            rngs=rngs,
+        )
         self.shape = modality.shape
 
     def __call__(
         self, code: jax.Array, present: jax.Array, *, train: bool, rngs: nnx.Rngs | None
     ) -> Reconstruction:
         """From codes [B, D], of the examples that are `present` [B]."""
-        values = self.mlp(code, None, present, train=train, rngs=rngs).pooled
+        values = self.perceptron(code, train=train, rngs=rngs)
         return Reconstruction(values.reshape(len(code), *self.shape), present)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Modality
 from mmjax.errors import ConfigError
 from mmjax.models.multi_encoder import MultiEncoder, MultiEncoderModule
+from mmjax.structs import Modality, Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class DualEncoder(MultiEncoder):
     def build(
         self,
         modalities: Mapping[str, Modality],
-        targets: Mapping[str, int],
+        targets: Mapping[str, Target],
         *,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,

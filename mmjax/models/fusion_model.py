@@ -1,4 +1,4 @@
-"""A model that fuses: encoders, a fusion and a classifier."""
+"""A model that fuses: encoders, a fusion and a head for each target."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,31 +6,31 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Modality
 from mmjax.encoders import Encoder
-from mmjax.errors import unknown_name
+from mmjax.errors import ConfigError, unknown_name
 from mmjax.fusion import Concat, Fusion
-from mmjax.models.heads import Classifier
+from mmjax.heads import Head, default_head
 from mmjax.models.model import Model, build_encoders, embeddings_of, encode, encoder_paths
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Features, Fused, Modality, Outputs, Prediction, Target
 
 
 @dataclasses.dataclass(frozen=True)
 class FusionModel(Model):
-    """Encodes each modality, fuses them, classifies the result.
+    """Encodes each modality, fuses them, predicts targets from the result.
 
     Attributes:
         encoders: modality -> encoder.
         fusion: how the modalities become one.
-        head: from the fused vector to class logits.
+        heads: target -> head; none named gives each target of the data set the head of its kind.
         modalities: the modalities to use, of those that have an encoder; none named uses all.
-        frozen: encoders held fixed, by modality: they compute as in evaluation, without dropout and
-            with the running statistics, and neither gradient nor weight decay reaches them.
+        frozen: encoders that are not trained, by modality: they compute as in evaluation, without
+            dropout and with the running statistics, and neither gradient nor weight decay reaches
+            them.
     """
 
     encoders: Mapping[str, Encoder]
     fusion: Fusion = Concat()
-    head: Classifier = Classifier()
+    heads: Mapping[str, Head] = dataclasses.field(default_factory=dict)
     modalities: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
 
@@ -42,7 +42,7 @@ class FusionModel(Model):
     def build(
         self,
         modalities: Mapping[str, Modality],
-        targets: Mapping[str, int],
+        targets: Mapping[str, Target],
         *,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -58,7 +58,7 @@ class FusionModelModule(nnx.Module):
         self,
         config: FusionModel,
         modalities: Mapping[str, Modality],
-        targets: Mapping[str, int],
+        targets: Mapping[str, Target],
         *,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -66,8 +66,9 @@ class FusionModelModule(nnx.Module):
         for name in config.modalities:
             if name not in config.encoders:
                 raise unknown_name("encoder for the modality", name, config.encoders)
-        if config.head.target not in targets:
-            raise unknown_name("target", config.head.target, targets)
+        for name in config.heads:
+            if name not in targets:
+                raise unknown_name("target, for a head,", name, targets)
         used = config.modalities or tuple(config.encoders)
         self.encoders = build_encoders(
             {name: config.encoders[name] for name in used},
@@ -79,16 +80,51 @@ class FusionModelModule(nnx.Module):
         self.frozen = config.frozen
         shapes = {name: encoder.features for name, encoder in self.encoders.items()}
         self.fusion = config.fusion.build(shapes, dtype=dtype, rngs=rngs)
-        self.head = config.head.build(
-            self.fusion.features.width, targets[config.head.target], dtype=dtype, rngs=rngs
+        heads = config.heads or {name: default_head(name, targets[name]) for name in targets}
+        self.heads = nnx.Dict(
+            {
+                name: heads[name].build(self.fusion.features, targets[name], dtype=dtype, rngs=rngs)
+                for name in sorted(heads)
+            }
         )
 
     def __call__(
         self, batch: Batch, *, train: bool = False, rngs: nnx.Rngs | None = None
     ) -> Outputs:
-        """Embeds every modality, and gives the fused vector and its logits."""
-        features = encode(self.encoders, batch, train=train, rngs=rngs, frozen=self.frozen)
+        """Embeds every modality, fuses them, and predicts each target that has a head."""
+        features, fused = self._fused(batch, train=train, rngs=rngs)
+        predictions = {}
+        for name, head in sorted(self.heads.items()):
+            prediction = head(fused.features, batch.targets.get(name), train=train, rngs=rngs)
+            if prediction is not None:
+                predictions[name] = prediction
         embeddings, present = embeddings_of(features)
-        fused = self.fusion(features, train=train, rngs=rngs).pooled
-        logits = self.head(fused, train=train, rngs=rngs)
-        return Outputs(embeddings=embeddings, present=present, fused=fused, logits=logits)
+        return Outputs(
+            embeddings=embeddings,
+            present=present,
+            features=features,
+            fused=fused.features,
+            streams=fused.streams,
+            predictions=predictions,
+            terms=fused.terms,
+        )
+
+    def generate(self, batch: Batch) -> dict[str, Prediction]:
+        """Target -> ids [B, L] and their mask, of the heads that write.
+
+        Raises:
+            ConfigError: where no head writes.
+        """
+        fused = self._fused(batch, train=False, rngs=None)[1].features
+        writers = {name: head for name, head in self.heads.items() if hasattr(head, "generate")}
+        if not writers:
+            raise ConfigError(
+                "The model has no head that writes: give a target of tokens a decoder in `heads`."
+            )
+        return {name: head.generate(fused) for name, head in writers.items()}
+
+    def _fused(
+        self, batch: Batch, *, train: bool, rngs: nnx.Rngs | None
+    ) -> tuple[dict[str, Features], Fused]:
+        features = encode(self.encoders, batch, train=train, rngs=rngs, frozen=self.frozen)
+        return features, self.fusion(features, train=train, rngs=rngs)

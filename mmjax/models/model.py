@@ -1,6 +1,7 @@
 """What a model is, and how it encodes the modalities of a batch."""
 
 import abc
+import functools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -9,17 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mmjax.data.dataset import Modality
 from mmjax.encoders import Encoder
 from mmjax.errors import ConfigError, unknown_name
-from mmjax.structs import Batch, Features, Outputs
+from mmjax.structs import Batch, Features, Modality, Outputs, Target, unit_floats
 
 
 class ModelModule(Protocol):
     """What `Model.build` returns (an `nnx.Module`)."""
 
     def __call__(self, batch: Batch, *, train: bool, rngs: nnx.Rngs | None) -> Outputs:
-        """Runs the model on a batch; `rngs` holds a `dropout` stream while training."""
+        """Runs the model on a batch; `rngs` holds a `dropout` stream while training.
+
+        A model that writes (captions, answers) has a method `generate(batch)` beside this, which
+        gives target -> `Prediction` of token ids [B, L].
+        """
         ...
 
 
@@ -35,7 +39,7 @@ class Model(abc.ABC):
     def build(
         self,
         modalities: Mapping[str, Modality],
-        targets: Mapping[str, int],
+        targets: Mapping[str, Target],
         *,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -44,7 +48,7 @@ class Model(abc.ABC):
 
         Args:
             modalities: of the data set.
-            targets: of the data set, with their numbers of classes.
+            targets: of the data set.
             dtype: of the computation; parameters are float32.
             rngs: initialises the parameters.
 
@@ -97,8 +101,8 @@ def encode(
     """
     batch, features = jax.tree.map(jnp.asarray, batch), {}
     for name, encoder in encoders.items():
-        x, present = batch.inputs[name], batch.present[name] & (batch.weight > 0)
-        x = jnp.where(present.reshape(-1, *[1] * (x.ndim - 1)), x, jnp.zeros((), x.dtype))
+        present = batch.present[name] & (batch.weight > 0)
+        x = jax.tree.map(functools.partial(_present_only, present), batch.inputs[name])
         learns = name not in frozen
         encoded = encoder(
             x,
@@ -111,16 +115,22 @@ def encode(
     return features
 
 
-def embedding_widths(module: Any, modalities: Mapping[str, Modality]) -> dict[str, int]:
-    """Modality -> width of its embedding, for those that the model encodes; from shapes alone."""
-    kinds = {name: np.int32 if m.kind == "text" else np.float32 for name, m in modalities.items()}
-    inputs = {name: np.zeros((2, *m.shape), kinds[name]) for name, m in modalities.items()}
+def _present_only(present: jax.Array, x: jax.Array) -> jax.Array:
+    """The rows [B, ...] that are present, uint8 brought to [0, 1]; zeros in all others."""
+    rows = present.reshape(-1, *[1] * (x.ndim - 1))
+    return unit_floats(jnp.where(rows, x, jnp.zeros((), x.dtype)))
 
-    def embeddings(batch: Batch) -> Mapping[str, jax.Array]:
-        return module(batch, train=False, rngs=None).embeddings
 
-    shapes = jax.eval_shape(embeddings, Batch.of(inputs, np.arange(2)))
-    return {name: embedding.shape[-1] for name, embedding in shapes.items()}
+def abstract_outputs(
+    module: Any, modalities: Mapping[str, Modality], targets: Mapping[str, Target]
+) -> Outputs:
+    """The shapes of what a module returns for two examples; nothing is computed."""
+    batch = Batch.of(
+        {name: modality.blank(2) for name, modality in modalities.items()},
+        np.arange(2),
+        targets={name: target.blank(2) for name, target in targets.items()},
+    )
+    return jax.eval_shape(lambda batch: module(batch, train=False, rngs=None), batch)
 
 
 def encoder_paths(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

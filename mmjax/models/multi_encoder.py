@@ -6,11 +6,10 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Modality
 from mmjax.encoders import Encoder
 from mmjax.errors import ConfigError, check_sizes
 from mmjax.models.model import Model, build_encoders, embeddings_of, encode, encoder_paths
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Modality, Outputs, Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class MultiEncoder(Model):
     def build(
         self,
         modalities: Mapping[str, Modality],
-        targets: Mapping[str, int],
+        targets: Mapping[str, Target],
         *,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -84,4 +83,4 @@ class MultiEncoderModule(nnx.Module):
         embeddings, present = embeddings_of(features)
         for name, project in self.project.items():
             embeddings[name] = project(embeddings[name])
-        return Outputs(embeddings=embeddings, present=present)
+        return Outputs(embeddings=embeddings, present=present, features=features)

@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.data.dataset import Modality
 from mmjax.encoders import Encoder
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.models.decoders import Decoder, build_decoders
 from mmjax.models.model import Model, build_encoders, encode, encoder_paths
-from mmjax.structs import Batch, Features, Outputs, Posterior
+from mmjax.structs import Batch, Features, Modality, Outputs, Posterior, Target
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class VariationalCCA(Model):
     def build(
         self,
         modalities: Mapping[str, Modality],
-        targets: Mapping[str, int],
+        targets: Mapping[str, Target],
         *,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,

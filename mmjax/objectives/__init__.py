@@ -4,10 +4,12 @@
 `dmcca_loss`, `dtcca_loss`, `eckart_young_loss`, `LinearCCA`, `MCCA`, `GCCA`, `PartialCCA`,
 `KernelCCA`, `noi_loss`, `soft_cca_loss`, `info_nce`, `sigmoid_contrastive`, `barlow_twins`,
 `vicreg`, `joint_embedding`, `dimensionwise_correlation`, `relative_distance`, `unit_distance`,
-`squared_reconstruction`, `bernoulli_reconstruction`, `kl_divergence`, `cross_entropy` and `focal`
-need nothing else of mmjax.
+`squared_reconstruction`, `bernoulli_reconstruction`, `kl_divergence`, `cross_entropy`, `focal`,
+`binary_cross_entropy` and `squared_error` need nothing else of mmjax.
 """
 
+from mmjax.objectives.auxiliary_loss import AuxiliaryLoss
+from mmjax.objectives.binary_cross_entropy import BinaryCrossEntropy, binary_cross_entropy
 from mmjax.objectives.cca import (
     DCCA,
     canonical_correlations,
@@ -36,7 +38,7 @@ from mmjax.objectives.linear_cca import LinearCCA
 from mmjax.objectives.moments import Moments
 from mmjax.objectives.multiview_cca import GCCA, MCCA
 from mmjax.objectives.noi import NOI, noi_loss
-from mmjax.objectives.objective import Objective
+from mmjax.objectives.objective import Objective, ObjectiveModule, PureObjective
 from mmjax.objectives.partial_cca import PartialCCA
 from mmjax.objectives.reconstruction import (
     BernoulliReconstruction,
@@ -49,6 +51,7 @@ from mmjax.objectives.reconstruction import (
 from mmjax.objectives.redundancy import BarlowTwins, VICReg, barlow_twins, vicreg
 from mmjax.objectives.running_covariance import RunningCovariance
 from mmjax.objectives.soft_cca import SoftCCA, soft_cca_loss
+from mmjax.objectives.squared_error import SquaredError, squared_error
 from mmjax.objectives.unwhitened import (
     DimensionwiseCorrelation,
     RelativeDistance,
@@ -66,8 +69,10 @@ __all__ = [
     "GCCA",
     "MCCA",
     "NOI",
+    "AuxiliaryLoss",
     "BarlowTwins",
     "BernoulliReconstruction",
+    "BinaryCrossEntropy",
     "CrossEntropy",
     "DimensionwiseCorrelation",
     "EckartYoung",
@@ -82,18 +87,22 @@ __all__ = [
     "Moments",
     "Nystrom",
     "Objective",
+    "ObjectiveModule",
     "PartialCCA",
+    "PureObjective",
     "RandomFourier",
     "RelativeDistance",
     "RunningCovariance",
     "SigmoidContrastive",
     "SoftCCA",
     "SquaredDCCA",
+    "SquaredError",
     "SquaredReconstruction",
     "UnitDistance",
     "VICReg",
     "barlow_twins",
     "bernoulli_reconstruction",
+    "binary_cross_entropy",
     "canonical_correlations",
     "cross_entropy",
     "dcca_loss",
@@ -113,6 +122,7 @@ __all__ = [
     "sigmoid_contrastive",
     "soft_cca_loss",
     "squared_cca_loss",
+    "squared_error",
     "squared_reconstruction",
     "unit_distance",
     "vicreg",

@@ -15,14 +15,14 @@ from jaxtyping import Array, Float
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.objectives.batch_views import checked_k
 from mmjax.objectives.cca_solvers import exact_correlations, newton_schulz_sum
-from mmjax.objectives.objective import Objective, check_two_views, paired_views, working_dtype
-from mmjax.structs import Batch, Outputs
+from mmjax.objectives.objective import PureObjective, check_two_views, paired_views, working_dtype
+from mmjax.structs import Batch, Outputs, Term
 
 Solver = Literal["exact", "newton_schulz"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DCCA(Objective):
+class DCCA(PureObjective):
     """Deep CCA between two views: minus the sum of their canonical correlations.
 
     The rows with both views present count. The batch must have at least as many rows as the wider
@@ -54,19 +54,13 @@ class DCCA(Objective):
         """The key of this term among the metrics."""
         return "dcca"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
-        """The DCCA loss of one batch."""
-        return self.value_and_telemetry(outputs, batch)[0]
-
-    def value_and_telemetry(
-        self, outputs: Outputs, batch: Batch
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss, and what `telemetry` asks for; see `Objective.value_and_telemetry`."""
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
+        """The DCCA loss of one batch, and what `telemetry` asks for."""
         h1, h2, weight = paired_views(outputs, batch, self.views)
         loss, telemetry = dcca_loss_and_telemetry(
             h1, h2, ridge=self.ridge, k=self.k, weight=weight, solver=self.solver
         )
-        return loss, telemetry if self.telemetry else {}
+        return Term.of_batch(loss, **telemetry if self.telemetry else {})
 
 
 def dcca_loss(

@@ -6,18 +6,17 @@ This is what several packages call DCCA (cca_zoo among them). It is not the loss
 
 from dataclasses import dataclass
 
-import jax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.objectives.cca import check_ridge, checked_views
 from mmjax.objectives.cca_solvers import squared_sum
-from mmjax.objectives.objective import Objective, check_two_views, paired_views
-from mmjax.structs import Batch, Outputs
+from mmjax.objectives.objective import PureObjective, check_two_views, paired_views
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class SquaredDCCA(Objective):
+class SquaredDCCA(PureObjective):
     """Minus the sum of the squared canonical correlations of two views.
 
     The rows with both views present count. The batch must have at least as many rows as the wider
@@ -42,10 +41,10 @@ class SquaredDCCA(Objective):
         """The key of this term among the metrics."""
         return "squared_dcca"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The loss of one batch."""
         h1, h2, weight = paired_views(outputs, batch, self.views)
-        return squared_cca_loss(h1, h2, ridge=self.ridge, weight=weight)
+        return Term.of_batch(squared_cca_loss(h1, h2, ridge=self.ridge, weight=weight))
 
 
 def squared_cca_loss(

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mmjax.errors import ConfigError
-from mmjax.objectives.objective import Objective, label_of
+from mmjax.objectives.objective import PureObjective, prediction_of, target_of
 from mmjax.structs import Batch, Outputs
 
 
@@ -78,7 +78,7 @@ ClassWeights = tuple[float, ...] | InverseFrequency | EffectiveNumber | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class OneLabel(Objective):
+class OneLabel(PureObjective):
     """Base of the objectives that compare logits with one label an example and weight classes."""
 
     weight: float
@@ -100,14 +100,27 @@ class OneLabel(Objective):
             return self
         return dataclasses.replace(self, class_weights=self.class_weights(counts[self.target]))
 
-    def _logits_and_labels(self, outputs: Outputs, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The logits [B, C] and the labels [B] of a batch."""
-        if outputs.logits is None:
+    @property
+    def targets_read(self) -> dict[str, tuple[str, ...]]:
+        """See `Objective.targets_read`."""
+        return {self.target: ("class", "tokens")}
+
+    def _logits_and_labels(
+        self, outputs: Outputs, batch: Batch
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The logits [N, C], the labels [N] and their weights [N]; N = B L of tokens, else B."""
+        logits = jnp.asarray(prediction_of(outputs, self.target).values)
+        labels, weight = target_of(batch, self.target)
+        if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
             raise ConfigError(
-                f"the objective {type(self).__name__} needs logits, but the model has no "
-                "classifier head: give it head=Classifier(...) or leave the objective out"
+                f"The target {self.target!r} has the shape {labels.shape} and type "
+                f"{labels.dtype.name}, but the objective {type(self).__name__} needs one integer "
+                f"for each of the logits {logits.shape}: name a target of classes or tokens."
             )
-        return jnp.asarray(outputs.logits), label_of(batch, self.target)
+        weight = jnp.broadcast_to(
+            weight.reshape(weight.shape + (1,) * (labels.ndim - weight.ndim)), labels.shape
+        )
+        return logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), weight.reshape(-1)
 
     def _weights(self) -> tuple[float, ...] | None:
         """The weights of the classes, if any."""

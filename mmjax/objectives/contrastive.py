@@ -10,17 +10,17 @@ from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
 from mmjax.objectives.objective import (
-    Objective,
+    PureObjective,
     check_pair,
     check_two_views,
     paired_views,
     working_dtype,
 )
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoNCE(Objective):
+class InfoNCE(PureObjective):
     """Symmetric InfoNCE between two views, the loss of CLIP, at a fixed temperature.
 
     Attributes:
@@ -42,14 +42,14 @@ class InfoNCE(Objective):
         """The key of this term among the metrics."""
         return "info_nce"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The InfoNCE loss of one batch."""
         z1, z2, weight = paired_views(outputs, batch, self.views)
-        return info_nce(z1, z2, temperature=self.temperature, weight=weight)
+        return Term.of_batch(info_nce(z1, z2, temperature=self.temperature, weight=weight))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmoidContrastive(Objective):
+class SigmoidContrastive(PureObjective):
     """Pairwise sigmoid loss between two views, the loss of SigLIP, with fixed scale and bias.
 
     Attributes:
@@ -73,12 +73,13 @@ class SigmoidContrastive(Objective):
         """The key of this term among the metrics."""
         return "sigmoid_contrastive"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The sigmoid loss of one batch."""
         z1, z2, weight = paired_views(outputs, batch, self.views)
-        return sigmoid_contrastive(
+        loss = sigmoid_contrastive(
             z1, z2, temperature=self.temperature, bias=self.bias, weight=weight
         )
+        return Term.of_batch(loss)
 
 
 def info_nce(

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Integer, Shaped
 from mmjax.errors import ConfigError
 from mmjax.objectives.class_weights import ClassWeights, OneLabel, weight_of_label
 from mmjax.objectives.objective import working_dtype
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +45,17 @@ class CrossEntropy(OneLabel):
         """The key of this term among the metrics."""
         return "cross_entropy"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The mean cross-entropy over the rows of one batch."""
-        logits, labels = self._logits_and_labels(outputs, batch)
+        logits, labels, weight = self._logits_and_labels(outputs, batch)
         total, count = cross_entropy(
             logits,
             labels,
             label_smoothing=self.label_smoothing,
-            weight=batch.weight,
+            weight=weight,
             class_weights=self._weights(),
         )
-        return total / jnp.where(count > 0, count, 1)
+        return Term(total, count)
 
 
 def cross_entropy(

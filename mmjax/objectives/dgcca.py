@@ -18,13 +18,13 @@ from mmjax.objectives.batch_views import (
     unwhiten,
     with_gradient_of,
 )
-from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
+from mmjax.objectives.objective import PureObjective, check_distinct_views, common_rows
 from mmjax.objectives.whitened_pair import matmul
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class DGCCA(Objective):
+class DGCCA(PureObjective):
     """Deep generalised CCA: the squared distance of k shared variables from the views' predictions.
 
     The rows with all views present count. The batch must have at least as many rows as the widest
@@ -51,10 +51,10 @@ class DGCCA(Objective):
         """The key of this term among the metrics."""
         return "dgcca"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The DGCCA loss of one batch."""
         views, weight = common_rows(outputs, batch, self.views)
-        return dgcca_loss(views, ridge=self.ridge, k=self.k, weight=weight)
+        return Term.of_batch(dgcca_loss(views, ridge=self.ridge, k=self.k, weight=weight))
 
 
 def dgcca_loss(

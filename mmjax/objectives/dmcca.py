@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
@@ -19,13 +18,13 @@ from mmjax.objectives.batch_views import (
     unwhiten,
     with_gradient_of,
 )
-from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
+from mmjax.objectives.objective import PureObjective, check_distinct_views, common_rows
 from mmjax.objectives.whitened_pair import cholesky, matmul
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class DMCCA(Objective):
+class DMCCA(PureObjective):
     """Deep multiset CCA: minus the mean inter-set correlation of views of equal width.
 
     The rows with all views present count. The batch must have at least as many rows as the views
@@ -52,10 +51,10 @@ class DMCCA(Objective):
         """The key of this term among the metrics."""
         return "dmcca"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The dMCCA loss of one batch."""
         views, weight = common_rows(outputs, batch, self.views)
-        return dmcca_loss(views, ridge=self.ridge, k=self.k, weight=weight)
+        return Term.of_batch(dmcca_loss(views, ridge=self.ridge, k=self.k, weight=weight))
 
 
 def dmcca_loss(

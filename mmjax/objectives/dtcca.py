@@ -21,15 +21,15 @@ from mmjax.objectives.batch_views import (
     unwhiten,
     with_gradient_of,
 )
-from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
+from mmjax.objectives.objective import PureObjective, check_distinct_views, common_rows
 from mmjax.objectives.whitened_pair import covariance, matmul
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 LARGEST = 2**25  # numbers in one array; 128 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class DTCCA(Objective):
+class DTCCA(PureObjective):
     """Deep tensor CCA: minus the norm of the best rank-k part of the views' covariance tensor.
 
     The rows with all views present count. The batch must have at least as many rows as the widest
@@ -60,11 +60,11 @@ class DTCCA(Objective):
         """The key of this term among the metrics."""
         return "dtcca"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The DTCCA loss of one batch."""
         views, weight = common_rows(outputs, batch, self.views)
-        return dtcca_loss(
-            views, ridge=self.ridge, k=self.k, iterations=self.iterations, weight=weight
+        return Term.of_batch(
+            dtcca_loss(views, ridge=self.ridge, k=self.k, iterations=self.iterations, weight=weight)
         )
 
 

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.objectives.batch_views import batch_views, check_one_width, not_nan
-from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
-from mmjax.structs import Batch, Outputs
+from mmjax.objectives.objective import PureObjective, check_distinct_views, common_rows
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class EckartYoung(Objective):
+class EckartYoung(PureObjective):
     """Eckart-Young loss of two or more views: covariance between them, a penalty on that within.
 
     The rows with all views present count. Any batch of two rows or more will do, as nothing is
@@ -36,10 +35,10 @@ class EckartYoung(Objective):
         """The key of this term among the metrics."""
         return "eckart_young"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The Eckart-Young loss of one batch."""
         views, weight = common_rows(outputs, batch, self.views)
-        return eckart_young_loss(views, weight=weight)
+        return Term.of_batch(eckart_young_loss(views, weight=weight))
 
 
 def eckart_young_loss(

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Integer, Shaped
 from mmjax.errors import ConfigError
 from mmjax.objectives.class_weights import ClassWeights, OneLabel
 from mmjax.objectives.cross_entropy import log_probabilities, weighted_sum
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +44,17 @@ class Focal(OneLabel):
         """The key of this term among the metrics."""
         return "focal"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The mean focal loss over the rows of one batch."""
-        logits, labels = self._logits_and_labels(outputs, batch)
+        logits, labels, weight = self._logits_and_labels(outputs, batch)
         total, count = focal(
             logits,
             labels,
             gamma=self.gamma,
             class_weights=self._weights(),
-            weight=batch.weight,
+            weight=weight,
         )
-        return total / jnp.where(count > 0, count, 1)
+        return Term(total, count)
 
 
 def focal(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
 from mmjax.objectives.objective import (
-    Objective,
+    PureObjective,
     check_pair,
     check_two_views,
     label_of,
@@ -23,11 +23,11 @@ from mmjax.objectives.objective import (
     weighted_mean,
     working_dtype,
 )
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointEmbedding(Objective):
+class JointEmbedding(PureObjective):
     """Squared distance between the embeddings of the same meaning, regularised.
 
     Attributes:
@@ -55,15 +55,16 @@ class JointEmbedding(Objective):
         """The key of this term among the metrics."""
         return "joint_embedding"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The joint embedding loss of one batch."""
         f, g, weight = paired_views(outputs, batch, self.views)
         if self.target is None:
             same = jnp.eye(len(f), dtype=bool)
         else:
-            label = label_of(batch, self.target)
+            label, known = label_of(batch, self.target)
             same = label[:, None] == label[None, :]
-        return joint_embedding(
+            weight = jnp.where(known > 0, weight, 0)
+        loss = joint_embedding(
             f,
             g,
             same.astype(jnp.float32),
@@ -71,6 +72,12 @@ class JointEmbedding(Objective):
             margin=self.margin,
             weight=weight,
         )
+        return Term.of_batch(loss)
+
+    @property
+    def targets_read(self) -> dict[str, tuple[str, ...]]:
+        """See `Objective.targets_read`."""
+        return {} if self.target is None else {self.target: ("class",)}
 
 
 def joint_embedding(

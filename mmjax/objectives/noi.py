@@ -1,19 +1,24 @@
 """Nonlinear orthogonal iterations: CCA by least squares on whitened targets, for small batches."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
 from mmjax.objectives.batch_views import batch_views, check_one_width, not_nan
-from mmjax.objectives.objective import Objective, check_two_views, paired_views, weighted_mean
-from mmjax.objectives.running_covariance import Memory, RunningCovariance, check_decay, no_memory
+from mmjax.objectives.objective import Objective, check_two_views, weighted_mean
+from mmjax.objectives.running_covariance import (
+    Memory,
+    RunningCovariance,
+    RunningPair,
+    check_decay,
+)
 from mmjax.objectives.whitened_pair import matmul
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +50,14 @@ class NOI(Objective):
         """The key of this term among the metrics."""
         return "noi"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
-        """The loss of one batch by its own covariances."""
-        return self.value_and_memory(outputs, batch, None)[0]
+    def build(self, outputs: Outputs, *, rngs: nnx.Rngs) -> RunningPair:
+        """See `Objective.build`."""
+        return RunningPair(self.views, outputs, self._loss)
 
-    def memory(self, width_of: Callable[[str], int]) -> Memory:
-        """See `Objective.memory`."""
-        return no_memory(self.views, width_of)
-
-    def value_and_memory(
-        self, outputs: Outputs, batch: Batch, memory: Memory | None
-    ) -> tuple[jax.Array, dict[str, jax.Array], Memory]:
-        """See `Objective.value_and_memory`."""
-        z1, z2, weight = paired_views(outputs, batch, self.views)
-        loss, memory = noi_loss(z1, z2, memory, decay=self.decay, ridge=self.ridge, weight=weight)
-        return loss, {}, memory
+    def _loss(
+        self, z1: jax.Array, z2: jax.Array, before: Memory | None, weight: jax.Array
+    ) -> tuple[jax.Array, Memory]:
+        return noi_loss(z1, z2, before, decay=self.decay, ridge=self.ridge, weight=weight)
 
 
 def noi_loss(

@@ -1,20 +1,42 @@
 """What an experiment may list under `objectives`, and how an objective finds its rows and views."""
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.typing import ArrayLike
 
 from mmjax.errors import ConfigError, unknown_name
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Prediction, Term
+
+
+class ObjectiveModule(Protocol):
+    """What `Objective.build` returns (an `nnx.Module`).
+
+    It lives beside the model: its `nnx.Param`s are trained, and its other variables (running
+    statistics) are kept from step to step, saved and restored like those of the model.
+    """
+
+    def __call__(
+        self, outputs: Outputs, batch: Batch, *, train: bool, rngs: nnx.Rngs | None
+    ) -> Term:
+        """The loss of one batch, not yet multiplied by the objective's weight.
+
+        Args:
+            outputs: what the model returned.
+            batch: the batch that it was given.
+            train: whether running statistics are to take in this batch.
+            rngs: holds a `dropout` stream while training, else None.
+        """
+        ...
 
 
 class Objective(abc.ABC):
-    """Base of the objectives: one term of the loss, `weight` times what the call returns."""
+    """Base of the objectives: one term of the loss, `weight` times what its module gives."""
 
     weight: float  # the factor of this term in the training loss
 
@@ -24,41 +46,21 @@ class Objective(abc.ABC):
         """The key of this term among the metrics."""
 
     @abc.abstractmethod
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
-        """The scalar loss of one batch, not yet multiplied by `weight`."""
-
-    def value_and_telemetry(
-        self, outputs: Outputs, batch: Batch
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What the call returns, and scalars to log beside it; most have none.
-
-        A training step asks here, so that both come from one computation.
-        """
-        return self(outputs, batch), {}
-
-    def memory(self, width_of: Callable[[str], int]) -> Any:
-        """What this objective keeps from step to step, before the first; most keep nothing.
+    def build(self, outputs: Outputs, *, rngs: nnx.Rngs) -> Any:
+        """Makes the `ObjectiveModule`.
 
         Args:
-            width_of: from the name of a view to D of its embedding.
+            outputs: shapes of what the model returns.
+            rngs: initialises the parameters.
 
-        Returns:
-            A tree of arrays, of the same shapes throughout a run; checkpoints hold it.
+        Raises:
+            ConfigError: where the model does not return what this objective reads.
         """
-        return ()
 
-    def value_and_memory(
-        self, outputs: Outputs, batch: Batch, memory: Any
-    ) -> tuple[jax.Array, dict[str, jax.Array], Any]:
-        """The loss and telemetry of a training step, and what is kept for the next.
-
-        Args:
-            outputs: what the model returned.
-            batch: the batch that it was given.
-            memory: what the step before kept; None before the first, and where one batch is asked
-                about by itself.
-        """
-        return *self.value_and_telemetry(outputs, batch), ()
+    @property
+    def targets_read(self) -> Mapping[str, tuple[str, ...]]:
+        """Targets that the loss compares with -> the kinds that they may be of; most read none."""
+        return {}
 
     @property
     def counted_targets(self) -> tuple[str, ...]:
@@ -82,6 +84,31 @@ class Objective(abc.ABC):
             counts: each of `counted_targets` -> [C] examples of each class in the training split.
         """
         return self
+
+
+class PureObjective(Objective):
+    """Base of the objectives that are a function of one batch, without parameters or state."""
+
+    @abc.abstractmethod
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
+        """The loss of one batch, not yet multiplied by `weight`."""
+
+    def build(self, outputs: Outputs, *, rngs: nnx.Rngs) -> "PureObjectiveModule":
+        """See `Objective.build`."""
+        return PureObjectiveModule(self)
+
+
+class PureObjectiveModule(nnx.Module):
+    """The module of a `PureObjective`."""
+
+    def __init__(self, config: PureObjective) -> None:
+        self.config = config
+
+    def __call__(
+        self, outputs: Outputs, batch: Batch, *, train: bool, rngs: nnx.Rngs | None
+    ) -> Term:
+        """See `ObjectiveModule.__call__`."""
+        return self.config(outputs, batch)
 
 
 def paired_views(
@@ -122,30 +149,74 @@ def common_rows(
     Raises:
         ConfigError: the model returns no embedding of that name.
     """
-    for view in views:
-        if view not in outputs.embeddings:
-            raise unknown_name("embedding", view, outputs.embeddings)
+    embeddings = tuple(jnp.asarray(embedding_of(outputs, view)) for view in views)
     weight = jnp.asarray(batch.weight, jnp.float32)
     for view in views:
         weight = jnp.where(jnp.asarray(outputs.present[view]), weight, 0)
-    return tuple(jnp.asarray(outputs.embeddings[view]) for view in views), weight
+    return embeddings, weight
 
 
-def label_of(batch: Batch, target: str) -> jax.Array:
-    """Looks up a target with one integer label an example, [B].
+def embedding_of(outputs: Outputs, view: str) -> Any:
+    """Looks up the embedding [B, D] of a view.
 
     Raises:
-        ConfigError: the batch has no such target, or it is not one integer an example.
+        ConfigError: the model returns no embedding of that name.
+    """
+    if view not in outputs.embeddings:
+        raise unknown_name("embedding", view, outputs.embeddings)
+    return outputs.embeddings[view]
+
+
+def prediction_of(outputs: Outputs, target: str) -> Prediction:
+    """Looks up what the model predicts of a target.
+
+    Raises:
+        ConfigError: the model predicts no target of that name.
+    """
+    if target not in outputs.predictions:
+        raise unknown_name("head of the model for the target", target, outputs.predictions)
+    return outputs.predictions[target]
+
+
+def target_of(batch: Batch, target: str) -> tuple[jax.Array, jax.Array]:
+    """Looks up a target and the weight of what is known of it.
+
+    Args:
+        batch: a batch.
+        target: name of the target.
+
+    Returns:
+        The values [B, ...], and in float32 [B], or [B, ...] where parts of a target may be known,
+        the weight of the row where the target is known, else 0.
+
+    Raises:
+        ConfigError: the batch has no such target.
     """
     if target not in batch.targets:
         raise unknown_name("target", target, batch.targets)
-    label = jnp.asarray(batch.targets[target])
+    weight = jnp.asarray(batch.weight, jnp.float32)
+    if target in batch.target_masks:
+        known = jnp.asarray(batch.target_masks[target])
+        weight = jnp.where(known, weight.reshape(-1, *[1] * (known.ndim - 1)), 0)
+    return jnp.asarray(batch.targets[target]), weight
+
+
+def label_of(batch: Batch, target: str) -> tuple[jax.Array, jax.Array]:
+    """Looks up a target with one integer label for each example, and where it is known.
+
+    Returns:
+        The labels [B], and the weight of each row where its label is known, else 0, [B].
+
+    Raises:
+        ConfigError: the batch has no such target, or it is not one integer for each example.
+    """
+    label, weight = target_of(batch, target)
     if label.ndim != 1 or not jnp.issubdtype(label.dtype, jnp.integer):
         raise ConfigError(
             f"target '{target}' has shape {label.shape} and type {label.dtype.name}, but this "
             "objective needs one integer label an example: name another target"
         )
-    return label
+    return label, weight
 
 
 def working_dtype(*arrays: jax.Array) -> jnp.dtype:

@@ -10,13 +10,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError, DataError, unknown_name
-from mmjax.objectives.objective import Objective, rows_weight, weighted_mean, working_dtype
-from mmjax.structs import Batch, Outputs
+from mmjax.objectives.objective import PureObjective, rows_weight, weighted_mean, working_dtype
+from mmjax.structs import Batch, Outputs, Term, unit_floats
 
 ROUNDING = 1e-6  # how far a value in [0, 1] may be out of it when pictures were moved or scaled
 
 
-class _OfReconstructions(Objective):
+class _OfReconstructions(PureObjective):
     """What the losses of reconstructions share: each is summed over its views."""
 
     views: tuple[str, ...]
@@ -25,16 +25,16 @@ class _OfReconstructions(Objective):
         if not self.views or len(set(self.views)) < len(self.views):
             raise ConfigError(f"views={self.views} must name each view to reconstruct once.")
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The loss of one batch, over the rows that have the view and a code to decode it from."""
-        total = jnp.zeros((), jnp.float32)
+        loss = jnp.zeros((), jnp.float32)
         for view in self.views:
             if view not in outputs.reconstructions:
                 raise unknown_name("reconstruction", view, outputs.reconstructions)
             decoded = outputs.reconstructions[view]
             rows = jnp.where(decoded.present & jnp.asarray(batch.present[view]), batch.weight, 0)
-            total += self._loss(decoded.values, batch.inputs[view], rows)
-        return total
+            loss += self._loss(decoded.values, unit_floats(batch.inputs[view]), rows)
+        return Term.of_rows(loss, batch.weight)
 
     @abc.abstractmethod
     def _loss(self, decoded: ArrayLike, x: ArrayLike, weight: ArrayLike) -> jax.Array:
@@ -83,7 +83,7 @@ class BernoulliReconstruction(_OfReconstructions):
     def check_batch(self, batch: Batch) -> None:
         """Refuses views with values outside [0, 1], of which the likelihood is nothing."""
         for view in self.views:
-            x = np.asarray(batch.inputs[view])[np.asarray(batch.present[view])]
+            x = unit_floats(np.asarray(batch.inputs[view])[np.asarray(batch.present[view])])
             if x.size and (x.min() < -ROUNDING or x.max() > 1 + ROUNDING):
                 raise DataError(
                     f"The modality {view!r} has values from {x.min():.6g} to {x.max():.6g}, and "
@@ -96,7 +96,7 @@ class BernoulliReconstruction(_OfReconstructions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KLDivergence(Objective):
+class KLDivergence(PureObjective):
     """The divergence of all posteriors of a variational model from a standard normal prior.
 
     Attributes:
@@ -110,18 +110,18 @@ class KLDivergence(Objective):
         """The key of this term among the metrics."""
         return "kl_divergence"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The sum over the posteriors, of the rows that each is of."""
         if not outputs.posteriors:
             raise ConfigError(
                 "KLDivergence needs a model with posteriors, such as VariationalCCA: take one, or "
                 "leave this objective out."
             )
-        total = jnp.zeros((), jnp.float32)
+        divergence = jnp.zeros((), jnp.float32)
         for posterior in outputs.posteriors.values():
             rows = jnp.where(posterior.present, batch.weight, 0)
-            total += kl_divergence(posterior.mean, posterior.log_variance, weight=rows)
-        return total
+            divergence += kl_divergence(posterior.mean, posterior.log_variance, weight=rows)
+        return Term.of_rows(divergence, batch.weight)
 
 
 def squared_reconstruction(

@@ -9,13 +9,13 @@ from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
 from mmjax.objectives.batch_views import batch_views, check_not_negative, not_nan, standardised
-from mmjax.objectives.objective import Objective, check_pair, check_two_views, paired_views
+from mmjax.objectives.objective import PureObjective, check_pair, check_two_views, paired_views
 from mmjax.objectives.whitened_pair import covariance
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarlowTwins(Objective):
+class BarlowTwins(PureObjective):
     """Barlow Twins between two views: their cross-correlation matrix should be the identity.
 
     Attributes:
@@ -37,14 +37,15 @@ class BarlowTwins(Objective):
         """The key of this term among the metrics."""
         return "barlow_twins"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The Barlow Twins loss of one batch."""
         z1, z2, weight = paired_views(outputs, batch, self.views)
-        return barlow_twins(z1, z2, redundancy=self.redundancy, weight=weight)
+        loss = barlow_twins(z1, z2, redundancy=self.redundancy, weight=weight)
+        return Term.of_batch(loss)
 
 
 @dataclass(frozen=True, kw_only=True)
-class VICReg(Objective):
+class VICReg(PureObjective):
     """VICReg between two views: partners close, every dimension varied, no two dimensions alike.
 
     Attributes:
@@ -74,10 +75,10 @@ class VICReg(Objective):
         """The key of this term among the metrics."""
         return "vicreg"
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The VICReg loss of one batch."""
         z1, z2, weight = paired_views(outputs, batch, self.views)
-        return vicreg(
+        loss = vicreg(
             z1,
             z2,
             invariance=self.invariance,
@@ -87,6 +88,7 @@ class VICReg(Objective):
             epsilon=self.epsilon,
             weight=weight,
         )
+        return Term.of_batch(loss)
 
 
 def barlow_twins(

@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
+from flax import nnx, struct
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
+from mmjax.objectives.objective import embedding_of, paired_views
+from mmjax.structs import Batch, Outputs, Term
 
 
 @struct.dataclass
@@ -51,12 +53,50 @@ class RunningCovariance:
 
 
 Memory = tuple[RunningCovariance, RunningCovariance]  # of two views
+PairLoss = Callable[[jax.Array, jax.Array, Memory | None, jax.Array], tuple[jax.Array, Memory]]
 
 
-def no_memory(views: tuple[str, str], width_of: Callable[[str], int]) -> Memory:
-    """The running covariances of two views before the first step; see `Objective.memory`."""
-    first, second = views
-    return RunningCovariance.empty(width_of(first)), RunningCovariance.empty(width_of(second))
+class RunningStatistic(nnx.Variable):
+    """What an objective keeps from step to step and does not train."""
+
+
+class RunningPair(nnx.Module):
+    """The module of an objective on two views that keeps their running covariances.
+
+    Args:
+        views: names of the two embeddings.
+        outputs: shapes of what the model returns.
+        loss: from views [B, D], the covariances so far and the weight of each row [B] to the loss
+            and the covariances with this batch.
+    """
+
+    def __init__(self, views: tuple[str, str], outputs: Outputs, loss: PairLoss) -> None:
+        self.views, self.loss = views, loss
+        first, second = (embedding_of(outputs, view).shape[-1] for view in views)
+        before = RunningCovariance.empty(first), RunningCovariance.empty(second)
+        self.totals = nnx.List([RunningStatistic(each.total) for each in before])
+        self.weights = nnx.List([RunningStatistic(each.weight) for each in before])
+
+    @property
+    def covariances(self) -> Memory:
+        """Those of the two views, of the batches so far."""
+        first, second = (
+            RunningCovariance(total[...], weight[...])
+            for total, weight in zip(self.totals, self.weights, strict=True)
+        )
+        return first, second
+
+    def __call__(
+        self, outputs: Outputs, batch: Batch, *, train: bool, rngs: nnx.Rngs | None
+    ) -> Term:
+        """The loss of one batch; in training the covariances take it in."""
+        z1, z2, weight = paired_views(outputs, batch, self.views)
+        loss, after = self.loss(z1, z2, self.covariances, weight)
+        if train:
+            for each, total, kept in zip(after, self.totals, self.weights, strict=True):
+                total[...] = jax.lax.stop_gradient(each.total)
+                kept[...] = jax.lax.stop_gradient(each.weight)
+        return Term.of_batch(loss)
 
 
 def check_decay(decay: float | int) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mmjax.objectives.batch_views import batch_views, standardised
 from mmjax.objectives.objective import (
-    Objective,
+    PureObjective,
     check_pair,
     check_two_views,
     paired_views,
@@ -18,10 +18,10 @@ from mmjax.objectives.objective import (
     weighted_mean,
     working_dtype,
 )
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Term
 
 
-class _OfTwoViews(Objective):
+class _OfTwoViews(PureObjective):
     """What these losses share: each is a function of two embeddings of equal width."""
 
     views: tuple[str, str]
@@ -29,10 +29,10 @@ class _OfTwoViews(Objective):
     def __post_init__(self) -> None:
         check_two_views(self.views)
 
-    def __call__(self, outputs: Outputs, batch: Batch) -> jax.Array:
+    def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The loss of one batch."""
         z1, z2, weight = paired_views(outputs, batch, self.views)
-        return self._loss(z1, z2, weight)
+        return Term.of_batch(self._loss(z1, z2, weight))
 
     @abc.abstractmethod
     def _loss(self, z1: jax.Array, z2: jax.Array, weight: jax.Array) -> jax.Array:

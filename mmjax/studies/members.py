@@ -18,6 +18,8 @@ import scipy.special
 
 from mmjax.data import Fold, Selected
 from mmjax.errors import ConfigError, RunError
+from mmjax.evaluation import Predictor, Reads
+from mmjax.evaluation.embeddings import shapes_of
 from mmjax.training.config import differences, from_json, to_json
 from mmjax.training.experiment import Experiment
 from mmjax.training.restore import Which, restore_run
@@ -129,13 +131,16 @@ def _open(path: Path, definitions: ModuleType | None) -> Run:
 
 
 def _target(run: Run) -> str:
-    head = getattr(run.experiment.model, "head", None)
-    if head is None:
+    """Name of the one target whose classes the run's model predicts."""
+    targets = run.experiment.data.targets
+    predicted = shapes_of(run.experiment).predictions
+    classes = [name for name in predicted if targets[name].kind == "class"]
+    if len(classes) != 1:
         raise ConfigError(
-            f"The run {run.path} is of a {type(run.experiment.model).__name__}, which has no "
-            "classifier head and gives no probabilities: leave it out."
+            f"The run {run.path} is of a {type(run.experiment.model).__name__} that predicts "
+            f"{len(classes)} targets of classes, but an ensemble is of one: leave the run out."
         )
-    return head.target
+    return classes[0]
 
 
 def _check_alike(one: Run, other: Run) -> None:
@@ -283,13 +288,17 @@ def _told_by(
         source_of = {
             split: left_out if split == "train" else setup.source(split) for split in splits
         }.__getitem__
-    predictor = setup.predictor(state, source_of)
+    reads = Reads(predictions=(target,), targets=(target,))
+    predictor = Predictor(
+        setup.forward(state, reads), source_of, setup.eval_rows, setup.experiment.data, reads
+    )
     records, p, labels = {}, {}, {}
     for split in splits:
         predictions = predictor(split)
-        assert predictions.logits is not None, "`_target` refuses models without a head"
-        records[split] = predictions.ids
-        p[split] = scipy.special.softmax(predictions.logits.astype(np.float64), axis=1)
-        labels[split] = predictions.targets[target]
+        known = predictions.known(target)
+        logits = predictions.predictions[target][known].astype(np.float64)
+        records[split] = predictions.ids[known]
+        p[split] = scipy.special.softmax(logits, axis=1)
+        labels[split] = predictions.targets[target][known]
     jax.clear_caches()  # what was compiled for this run would fill the memory for nothing
     return _Told(records, p, labels, trained_on)

@@ -1,12 +1,12 @@
 """From an experiment to a trained model: state, step, loop, optimizer, sharding, checkpoints."""
 
-from mmjax.training.experiment import Evaluator, Experiment, Training
+from mmjax.evaluation import Evaluator
+from mmjax.training.experiment import Experiment, Training
 from mmjax.training.loop import Interrupted, train
-from mmjax.training.optimizer import SGD, AdamW, Constant, Cosine, Optimizer, Schedule
-from mmjax.training.predictions import Predictions, Predictor
+from mmjax.training.optimizer import SGD, AdamW, Constant, Cosine, Optimizer, PerPart, Schedule
 from mmjax.training.sharding import Mesh
 from mmjax.training.start import Start
-from mmjax.training.step import TrainState, eval_step, train_step
+from mmjax.training.step import Learner, TrainState, eval_step, train_step
 
 __all__ = [
     "SGD",
@@ -16,10 +16,10 @@ __all__ = [
     "Evaluator",
     "Experiment",
     "Interrupted",
+    "Learner",
     "Mesh",
     "Optimizer",
-    "Predictions",
-    "Predictor",
+    "PerPart",
     "Schedule",
     "Start",
     "TrainState",

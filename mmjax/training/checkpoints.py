@@ -57,13 +57,14 @@ class Checkpoints:
         """The name of every array of a checkpoint, with its dtype and shape as `look` says them."""
         return self._manifest(step)["arrays"]
 
-    def best(self, mode: str) -> int | None:
-        """The step with the largest (`max`) or smallest (`min`) `monitor`; the first of equals."""
-        noted = {step: self.facts(step).get("monitor") for step in self.steps()}
-        known = {step: value for step, value in noted.items() if value is not None}
+    def best(self) -> int | None:
+        """The step whose `monitor` is best, by what `better` says; the first of equals."""
+        noted = {step: self.facts(step) for step in self.steps()}
+        known = {step: facts for step, facts in noted.items() if "monitor" in facts}
         if not known:
             return None
-        return (max if mode == "max" else min)(known, key=lambda step: known[step])
+        sign = -1 if any(facts.get("better") == "min" for facts in known.values()) else 1
+        return max(known, key=lambda step: sign * known[step]["monitor"])
 
     def manifest_sha256(self, step: int) -> str:
         """The SHA-256 of a checkpoint's manifest, and by it of all its files."""
@@ -80,7 +81,7 @@ class Checkpoints:
         target = self.folder / str(step)
         if target.exists():
             return
-        if not _all_finite((state.params, state.stats, state.memory)):
+        if not _all_finite((state.params, state.variables)):
             raise RunError(
                 f"The state after {step} steps is not finite and is not saved, "
                 f"{self._last_good()}: lower optimizer.learning_rate or set optimizer.clip_norm."

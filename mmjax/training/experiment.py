@@ -1,43 +1,19 @@
 """What an experiment is: a tree of frozen values that says all there is to know about a run."""
 
-import abc
 import dataclasses
 import importlib.util
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-import numpy as np
+from typing import Literal
 
 from mmjax.data import Dataset, Selection, Transform
+from mmjax.data.checks import check_declaration
 from mmjax.errors import ConfigError, check_sizes, unknown_name
+from mmjax.evaluation import Evaluator
 from mmjax.models import Model
 from mmjax.objectives import Objective
 from mmjax.training.config import check_types
 from mmjax.training.optimizer import AdamW, Optimizer
 from mmjax.training.sharding import Mesh
 from mmjax.training.start import Start
-
-if TYPE_CHECKING:
-    from mmjax.training.predictions import Predictor
-
-Value = float | np.ndarray
-
-
-class Evaluator(abc.ABC):
-    """Base of the evaluations: from what a model says of a split to named figures."""
-
-    at_end_only: ClassVar[bool] = False  # left out of the evaluations between training steps
-
-    @abc.abstractmethod
-    def check(self, experiment: "Experiment") -> None:
-        """Refuses an experiment that this evaluation does not fit, before the first step.
-
-        Raises:
-            ConfigError: naming the option and the mend.
-        """
-
-    @abc.abstractmethod
-    def __call__(self, predictor: "Predictor", split: str) -> dict[str, Value]:
-        """Evaluates on a split: name -> number (a metric) or array (a table of the report)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +31,6 @@ class Training:
         eval_batch_size: examples a batch of an evaluation; 0 takes `batch_size`.
         monitor: metric of `valid` whose best checkpoint is kept and evaluated at the end, such as
             `accuracy`; empty evaluates the last one.
-        monitor_mode: whether the best is the largest or the smallest.
         final_splits: splits that are evaluated at the end; none named evaluates all but `train`.
         mesh: how many devices share the batch, the parameters and the layers.
         data_threads: threads that read and batch.
@@ -72,7 +47,6 @@ class Training:
     save_every: int = 0
     eval_batch_size: int = 0
     monitor: str = ""
-    monitor_mode: Literal["max", "min"] = "max"
     final_splits: tuple[str, ...] = ()
     mesh: Mesh = Mesh()
     data_threads: int = 2
@@ -134,9 +108,10 @@ def check(experiment: Experiment) -> None:
     """Refuses what cannot work, before any data is read.
 
     Raises:
-        ConfigError: naming the option and the mend.
+        ConfigError: naming the option and the fix.
     """
     check_types(experiment)
+    check_declaration(experiment.data)
     training = experiment.training
     if training.steps and not experiment.objectives:
         raise ConfigError(
@@ -161,5 +136,23 @@ def check(experiment: Experiment) -> None:
     for selection in experiment.selections:
         if selection.needs_labels and selection.target not in experiment.data.targets:
             raise unknown_name("target", selection.target, experiment.data.targets)
+    for objective in experiment.objectives:
+        _check_targets(objective, experiment.data)
     for evaluator in experiment.evaluation:
         evaluator.check(experiment)
+
+
+def _check_targets(objective: Objective, data: Dataset) -> None:
+    """Refuses an objective on a target that is not there, or of a kind that it is not for."""
+    for name, kinds in objective.targets_read.items():
+        if name not in data.targets:
+            raise unknown_name(
+                f"target of {data.name}, for {type(objective).__name__},", name, data.targets
+            )
+        kind = data.targets[name].kind
+        if kind not in kinds:
+            raise ConfigError(
+                f"{type(objective).__name__} compares with a target of the kind "
+                f"{' or '.join(kinds)}, but {name!r} is of the kind {kind}: take another objective "
+                "for it, or another target."
+            )

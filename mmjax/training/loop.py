@@ -16,11 +16,11 @@ import jax
 import numpy as np
 
 from mmjax.data.catalogue import fingerprint
-from mmjax.errors import RunError, unknown_name
+from mmjax.errors import ConfigError, RunError, unknown_name
+from mmjax.evaluation import evaluate
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment
-from mmjax.training.predictions import evaluate
 from mmjax.training.progress import Clock, Reporter, tensorboard
 from mmjax.training.run_directory import RunDirectory, environment
 from mmjax.training.setup import Setup, prepare
@@ -50,7 +50,7 @@ def train(
         command: the command line, for `environment.json`.
 
     Returns:
-        What `result.json` holds: name, metrics, details, steps, seconds, seed.
+        What `result.json` holds: name, metrics, directions, details, steps, seconds, seed.
 
     Raises:
         ConfigError: before the first step, for what does not fit together.
@@ -182,13 +182,13 @@ class _Run:
             if evaluates or ended or self._is_due(training.save_every):
                 self._log(pending)
                 pending = None
-                self._save(self._evaluate() if evaluates else None)
+                self._save(self._evaluate() if evaluates else {})
                 self.clock.pause()
         if training.steps == 0:
-            self._save(None)
+            self._save({})
         if pending:  # stopped between two checkpoints
             self._log(pending)
-            self._save(None)
+            self._save({})
 
     def _is_due(self, every: int) -> bool:
         return bool(every) and self.step % every == 0
@@ -212,44 +212,57 @@ class _Run:
             for name, value in values.items():
                 self.tensorboard.add_scalar(name, value, step)
 
-    def _evaluate(self) -> float | None:
-        """Evaluates on `valid`, where there is one; returns what `training.monitor` names."""
+    def _evaluate(self) -> dict[str, Any]:
+        """Evaluates on `valid`, where there is one; what a checkpoint notes of the monitor."""
         experiment, monitor = self.setup.experiment, self.training.monitor
         if "valid" not in experiment.data.splits:
-            return None
+            return {}
         evaluators = [each for each in experiment.evaluation if not each.at_end_only]
-        metrics, _ = evaluate(evaluators, self.setup.predictor(self.state), ["valid"])
+        predictor = self.setup.predictor(self.state, evaluators)
+        metrics, _, directions = evaluate(evaluators, predictor, ["valid"])
         if metrics:
             self._write(self.step, metrics)
             self.reporter.metrics(self.step, metrics)
         if monitor and f"valid/{monitor}" not in metrics:
             there = [name.removeprefix("valid/") for name in metrics]
             raise unknown_name(MONITORED, monitor, there)
-        return metrics[f"valid/{monitor}"] if monitor else None
+        if not monitor:
+            return {}
+        value, better = metrics[f"valid/{monitor}"], directions.get(f"valid/{monitor}", "max")
+        if better == "none":
+            raise ConfigError(
+                f"training.monitor is {monitor!r}, of which neither more nor less is better: name "
+                "another metric."
+            )
+        return {"monitor": value, "better": better} if math.isfinite(value) else {}
 
-    def _save(self, monitored: float | None) -> None:
-        """Saves a checkpoint, and deletes all but the last two and the best."""
-        facts: dict[str, Any] = {"seconds": round(time.perf_counter() - self.begun, 3)}
-        if monitored is not None and math.isfinite(monitored):
-            facts["monitor"] = monitored
+    def _save(self, monitored: dict[str, Any]) -> None:
+        """Saves a checkpoint, and deletes all but the last two and the best.
+
+        Args:
+            monitored: what `_evaluate` gave at this step.
+        """
+        facts = {"seconds": round(time.perf_counter() - self.begun, 3), **monitored}
         if self.tensorboard:
             self.tensorboard.flush()
         self.directory.sync(METRICS)  # before the checkpoint that says that they were written
         self.checkpoints.save(self.state, self.batches, facts)
-        best = self.checkpoints.best(self.training.monitor_mode)
+        best = self.checkpoints.best()
         self.checkpoints.keep([*self.checkpoints.steps()[-2:], *([] if best is None else [best])])
 
     def finish(self) -> dict[str, Any]:
         """Evaluates the best (or last) checkpoint on the final splits; writes the result."""
         experiment = self.setup.experiment
-        best = self.checkpoints.best(self.training.monitor_mode)
+        best = self.checkpoints.best()
         if best is not None and best != self.step:
             self.state = self.checkpoints.restore(best, self.setup.abstract_state)
         splits = self.training.final_splits or [s for s in experiment.data.splits if s != "train"]
-        metrics, details = evaluate(experiment.evaluation, self.setup.predictor(self.state), splits)
+        predictor = self.setup.predictor(self.state, experiment.evaluation)
+        metrics, details, directions = evaluate(experiment.evaluation, predictor, splits)
         result = {
             "name": experiment.name,
             "metrics": {name: _finite(value) for name, value in metrics.items()},
+            "directions": directions,
             "details": details,
             "steps": self.training.steps,
             "evaluated_step": int(self.state.step),

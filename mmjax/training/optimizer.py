@@ -2,11 +2,13 @@
 
 import abc
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import optax
 
-from mmjax.errors import ConfigError, check_sizes
+from mmjax.errors import ConfigError, check_sizes, unknown_name
 
 
 class Schedule(abc.ABC):
@@ -70,6 +72,14 @@ def _check_warmup(warmup_steps: int, steps: int) -> None:
 class Optimizer(abc.ABC):
     """Base of the optimizers."""
 
+    @abc.abstractmethod
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """Makes the optax transformation of a run of `steps` steps."""
+
+
+class Rated(Optimizer):
+    """Base of the optimizers with one learning rate."""
+
     learning_rate: float
     schedule: Schedule
 
@@ -85,17 +95,13 @@ class Optimizer(abc.ABC):
                     f"optimizer.{field} is {getattr(self, field)}: it must be from 0 to below 1."
                 )
 
-    @abc.abstractmethod
-    def build(self, steps: int) -> optax.GradientTransformation:
-        """Makes the optax transformation of a run of `steps` steps."""
-
 
 def _clip(norm: float) -> optax.GradientTransformation:
     return optax.clip_by_global_norm(norm) if norm else optax.identity()
 
 
 @dataclasses.dataclass(frozen=True)
-class AdamW(Optimizer):
+class AdamW(Rated):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
     Attributes:
@@ -132,7 +138,7 @@ class AdamW(Optimizer):
 
 
 @dataclasses.dataclass(frozen=True)
-class SGD(Optimizer):
+class SGD(Rated):
     """Stochastic gradient descent with momentum.
 
     Attributes:
@@ -151,3 +157,54 @@ class SGD(Optimizer):
         """See `Optimizer.build`."""
         rate = self.schedule.build(self.learning_rate, steps)
         return optax.chain(_clip(self.clip_norm), optax.sgd(rate, momentum=self.momentum))
+
+
+@dataclasses.dataclass(frozen=True)
+class PerPart(Optimizer):
+    """An optimizer for each part of the parameters; each clips the gradient of its part.
+
+    Attributes:
+        parts: dotted beginning of the names of parameters, such as `encoders.image`, `heads` or
+            `objectives` -> optimizer. The longest beginning that fits counts.
+        others: the optimizer of all other parameters.
+    """
+
+    parts: Mapping[str, Optimizer]
+    others: Optimizer = AdamW()
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """See `Optimizer.build`.
+
+        Raises:
+            ConfigError: by its `init`, for a part without parameters.
+        """
+        optimizers = {name: each.build(steps) for name, each in self.parts.items()}
+        return optax.partition(optimizers | {"": self.others.build(steps)}, self._labels)
+
+    def _labels(self, params: Any) -> Any:
+        """The tree of the parameters with the part of each in its place; empty for the others."""
+        names = jax.tree_util.tree_map_with_path(lambda path, _: part_name(path), params)
+        known = jax.tree.leaves(names)
+        for part in self.parts:
+            if not any(is_within(name, part) for name in known):
+                there = dict.fromkeys(".".join(name.split(".")[:2]) for name in known)
+                raise unknown_name("part of the parameters, for PerPart,", part, there)
+
+        def longest(name: str) -> str:
+            return max((part for part in self.parts if is_within(name, part)), key=len, default="")
+
+        return jax.tree.map(longest, names)
+
+
+def part_name(path: tuple[Any, ...]) -> str:
+    """The dotted name of a parameter, such as `encoders.image.project.kernel`.
+
+    Those of the model are named as in the model; those of the objectives begin with `objectives`.
+    """
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return name.removeprefix("model.")
+
+
+def is_within(name: str, part: str) -> bool:
+    """Whether the dotted name of a parameter begins with that of a part."""
+    return f"{name}.".startswith(f"{part}.")

@@ -6,10 +6,10 @@ from types import ModuleType
 from typing import Literal
 
 from mmjax.errors import RunError
+from mmjax.evaluation import evaluate
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import from_json
 from mmjax.training.experiment import Experiment, check
-from mmjax.training.predictions import evaluate
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.setup import Setup
 from mmjax.training.sharding import Mesh
@@ -55,7 +55,7 @@ def restore_run(
     steps = checkpoints.steps()
     if not steps:
         raise RunError(f"{run_dir} has no checkpoint yet: run `mmjax train` with it first.")
-    best = checkpoints.best(experiment.training.monitor_mode) if which == "best" else None
+    best = checkpoints.best() if which == "best" else None
     setup = Setup(experiment, folder)
     state = checkpoints.restore(steps[-1] if best is None else best, setup.abstract_state)
     return setup, state
@@ -70,4 +70,5 @@ def evaluate_run(
 ) -> dict[str, float]:
     """Evaluates a checkpoint of a run on a split; see `restore_run`."""
     setup, state = restore_run(run_dir, which, folder, definitions, split)
-    return evaluate(setup.experiment.evaluation, setup.predictor(state), [split])[0]
+    evaluators = setup.experiment.evaluation
+    return evaluate(evaluators, setup.predictor(state, evaluators), [split]).metrics

@@ -1,7 +1,7 @@
 """What stands before the first step: sources, mesh, state, step. What can fail, fails here."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ import numpy as np
 import optax
 
 from mmjax.data import Source, eval_batches, labels_of, select, train_batches
-from mmjax.errors import ConfigError, DataError, unknown_name
+from mmjax.data.checks import check_examples, with_known_targets
+from mmjax.errors import ConfigError, unknown_name
+from mmjax.evaluation import Evaluator, Predictor, Reads, StreamedEvaluator
 from mmjax.objectives import Objective
 from mmjax.structs import Batch, Outputs
 from mmjax.training.experiment import Experiment, check
-from mmjax.training.predictions import Predictor
 from mmjax.training.sharding import batch_sharding
 from mmjax.training.step import (
     TrainState,
     abstract_state,
+    apply,
     create_state,
     eval_step,
     state_maker,
@@ -69,19 +71,18 @@ class Setup:
         return tuple(objective.of_data(counts) for objective in self.experiment.objectives)
 
     def _counts(self, target: str) -> np.ndarray:
-        """[C] examples of each class in the source of `train`."""
-        classes = self.experiment.data.targets
-        if target not in classes:
-            raise unknown_name("target", target, classes)
+        """[C] examples of each class in the source of `train`; those of no known class are none."""
+        data = self.experiment.data
+        if target not in data.targets:
+            raise unknown_name("target", target, data.targets)
         labels = labels_of(self.source("train"), target)
-        strange = labels[(labels < 0) | (labels >= classes[target])]
-        if strange.size:
-            raise DataError(
-                f"The target {target!r} of {self.experiment.data.name} has the label {strange[0]} "
-                f"among {classes[target]} classes, so their examples cannot be counted: mend the "
-                "labels, or give class_weights as numbers."
-            )
-        return np.bincount(labels, minlength=classes[target])
+        found = with_known_targets(
+            Batch.of({}, np.arange(len(labels)), targets={target: labels}),
+            {target: data.targets[target]},
+            f"the split 'train' of {data.name}",
+        )
+        known = found.targets[target][found.target_masks[target]]
+        return np.bincount(known, minlength=data.targets[target].classes)
 
     @cached_property
     def _make(self) -> Callable[[], TrainState]:
@@ -115,7 +116,8 @@ class Setup:
             transforms=self.experiment.transforms,
             threads=training.data_threads,
             workers=training.data_workers,
-            name=self.experiment.data.name,
+            targets=self.experiment.data.targets,
+            name=f"the split 'train' of {self.experiment.data.name}",
         )
 
     def put(self, batch: Batch) -> Batch:
@@ -132,29 +134,56 @@ class Setup:
         return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
 
     @cached_property
-    def _eval_step(self) -> Any:
-        def step(state: TrainState, batch: Batch) -> Outputs:
-            # No evaluation reads these, so they are not computed.
-            outputs = eval_step(state, batch)
-            return dataclasses.replace(outputs, reconstructions={}, posteriors={})
+    def _eval_step(self) -> Callable[[Reads], Any]:
+        """From what is read of the outputs to the jitted step that computes that and no more."""
 
-        return jax.jit(step)
+        def step_for(reads: Reads) -> Any:
+            def step(state: TrainState, batch: Batch) -> Outputs:
+                outputs = eval_step(state, batch)
+                if reads.generated:
+                    written = apply(state, state.params, batch, method="generate")
+                    outputs = dataclasses.replace(outputs, generated=written)
+                return reads.select(outputs)
+
+            return jax.jit(step)
+
+        return lru_cache(step_for)
 
     def predictor(
-        self, state: TrainState, source: Callable[[str], Source] | None = None
+        self,
+        state: TrainState,
+        evaluators: Sequence[Evaluator],
+        source: Callable[[str], Source] | None = None,
     ) -> Predictor:
-        """What the model in this state says of the splits, or of what `source` gives for them."""
+        """What the model in this state gives on splits, for these evaluations.
+
+        Args:
+            state: of the model.
+            evaluators: what they read is computed, and what those that are not streamed read is
+                kept.
+            source: from the name of a split to its examples; None takes those of the data set.
+        """
+        whole = [each.reads for each in evaluators if not isinstance(each, StreamedEvaluator)]
+        forward = self.forward(state, Reads.union(each.reads for each in evaluators))
+        data = self.experiment.data
+        return Predictor(forward, source or self.source, self.eval_rows, data, Reads.union(whole))
+
+    @property
+    def eval_rows(self) -> int:
+        """Examples a batch of an evaluation: as configured, or more so that the devices share."""
         training = self.experiment.training
         size = training.eval_batch_size or training.batch_size
         ways = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        return -(-size // ways) * ways
 
-        def forward(batch: Batch) -> Outputs:
+    def forward(self, state: TrainState, reads: Reads) -> Callable[[Batch], Outputs]:
+        """From a batch of NumPy arrays to what is read of the outputs, on the devices."""
+
+        def run(batch: Batch) -> Outputs:
             with jax.set_mesh(self.mesh):
-                return self._eval_step(state, self.put(batch))
+                return self._eval_step(reads)(state, self.put(batch))
 
-        return Predictor(
-            forward, source or self.source, -(-size // ways) * ways, self.experiment.data
-        )
+        return run
 
 
 def prepare(experiment: Experiment, folder: Path | None) -> Setup:
@@ -167,6 +196,7 @@ def prepare(experiment: Experiment, folder: Path | None) -> Setup:
     check(experiment)
     setup = Setup(experiment, folder)
     for split in experiment.data.splits:
+        check_examples(experiment.data, split, setup.whole(split))
         setup.source(split)
     rows = len(setup.source("train"))
     size = experiment.training.batch_size
@@ -187,7 +217,12 @@ def prepare(experiment: Experiment, folder: Path | None) -> Setup:
             "The model has no parameters, so there is nothing to train: set training.steps to 0 "
             "to evaluate it as it is."
         )
-    first = eval_batches(setup.source("train"), batch_size=64, name=experiment.data.name)
+    first = eval_batches(
+        setup.source("train"),
+        batch_size=64,
+        targets=experiment.data.targets,
+        name=experiment.data.name,
+    )
     batch = next(iter(first))
     for transform in experiment.transforms:
         batch = transform(batch, np.random.default_rng(0))

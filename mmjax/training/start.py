@@ -10,11 +10,12 @@ import jax
 
 from mmjax.errors import ConfigError, RunError, unknown_name
 from mmjax.training.checkpoints import Checkpoints, look, named_leaves
+from mmjax.training.optimizer import is_within
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.step import TrainState
 
 # What of a state can be taken, and as what: a parameter may be frozen here and trained there.
-_KINDS = {"params": "parameter", "frozen": "parameter", "stats": "statistic"}
+_KINDS = {"params": "parameter", "frozen": "parameter", "variables": "statistic"}
 OWN = "{run_dir}"  # begins a `Start.run` that is seen from the new run's own directory
 
 
@@ -30,8 +31,9 @@ class Start:
             `{run_dir}/`, from that of the new run, so that both can be moved together.
         checkpoint: the one with the best `training.monitor` (the last, where that run has none), or
             the last.
-        parts: dotted names of the parameters to take, with the model statistics beside them, such
-            as `encoders` or `encoders.image`; none takes all.
+        parts: dotted names of the model's parameters to take, with its statistics beside them,
+            such as `encoders` or `encoders.image`; none takes all. Parameters of objectives begin
+            anew.
     """
 
     run: str
@@ -111,7 +113,7 @@ def find_origin(start: Start, like: TrainState, run_dir: Path) -> Origin:
             f"start.run is {folder}, which is no run directory (it has no config.json): name "
             "one that `mmjax train` made."
         )
-    config = RunDirectory(folder).read("config.json")
+    RunDirectory(folder).read("config.json")  # refused where it is damaged
     checkpoints = Checkpoints(
         folder / "checkpoints", mend="make that run again, or name another one with start.run"
     )
@@ -121,8 +123,7 @@ def find_origin(start: Start, like: TrainState, run_dir: Path) -> Origin:
             f"start.run is {folder}, which has no checkpoint yet: run `mmjax train` with it "
             "first, or name another run."
         )
-    mode = (config.get("training") or {}).get("monitor_mode", "max")
-    best = checkpoints.best(mode) if start.checkpoint == "best" else None
+    best = checkpoints.best() if start.checkpoint == "best" else None
     step = steps[-1] if best is None else best
     source = f"The checkpoint {checkpoints.folder / str(step)} of start.run"
     names = names_taken(checkpoints.arrays(step), like, start.parts, source)
@@ -164,9 +165,11 @@ def _taken(names: Iterable[str], parts: tuple[str, ...]) -> dict[tuple[str, str]
     """Of the names of a state's arrays those to take, by kind and dotted path."""
     taken = {}
     for name in names:
-        top, _, rest = name.partition("/")
-        path = rest.replace("/", ".")
-        if top in _KINDS and (not parts or any(f"{path}.".startswith(f"{p}.") for p in parts)):
+        top, owner, *rest = name.split("/")
+        path = ".".join(rest)
+        if top not in _KINDS or owner != "model":
+            continue
+        if not parts or any(is_within(path, part) for part in parts):
             taken[_KINDS[top], path] = name
     return taken
 
@@ -175,7 +178,7 @@ def _check_parts(parts: tuple[str, ...], like: TrainState) -> None:
     """Refuses a part under which the model has no parameter."""
     paths = [path for kind, path in _taken(named_leaves(like), ()) if kind == "parameter"]
     for part in parts:
-        if not any(f"{path}.".startswith(f"{part}.") for path in paths):
+        if not any(is_within(path, part) for path in paths):
             depth = 2 if "." in part else 1
             there = dict.fromkeys(".".join(path.split(".")[:depth]) for path in paths)
             raise unknown_name("part of this model, for start.parts,", part, sorted(there))

@@ -1,8 +1,7 @@
-"""The train state and the pure step on it."""
+"""The learner, the train state and the pure step on it."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import jax
@@ -10,12 +9,25 @@ import jax.numpy as jnp
 import optax
 from flax import nnx, struct
 
-from mmjax.data import Modality
-from mmjax.errors import ConfigError, unknown_name
-from mmjax.models import Model, embedding_widths
-from mmjax.objectives import Objective
-from mmjax.structs import Batch, Outputs
+from mmjax.data import Modality, Target
+from mmjax.errors import ConfigError
+from mmjax.models import Model, abstract_outputs
+from mmjax.objectives import Objective, PureObjective
+from mmjax.structs import Batch, Outputs, Term
 from mmjax.training.sharding import state_shardings
+
+
+class Learner(nnx.Module):
+    """A model and the objectives beside it: all that is trained, kept and saved, as one module.
+
+    Args:
+        model: that `Model.build` made.
+        objectives: that `Objective.build` made, in the order of the experiment.
+    """
+
+    def __init__(self, model: Any, objectives: list[Any]) -> None:
+        self.model = model
+        self.objectives = nnx.List(objectives)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,9 +35,9 @@ class Program:
     """What of a run does not change from step to step and is no array.
 
     Attributes:
-        graphdef: the structure of the model's module.
+        graphdef: the structure of the `Learner`.
         optimizer: the optax transformation.
-        objectives: what is minimised: the sum of weight times value.
+        objectives: configs of what is minimised: the sum of weight times value.
     """
 
     graphdef: Any
@@ -38,19 +50,18 @@ class TrainState:
     """All that changes as training goes on; the arrays are what a checkpoint holds."""
 
     step: Any  # [] int32, steps done
-    params: Any  # those that are trained
-    stats: Any  # model statistics (batch norm)
+    params: Any  # those that are trained, of the model and of the objectives
+    variables: Any  # what is not trained: running statistics of both, caches
     opt_state: Any
     key: Any  # root PRNG key; the key of a step is fold_in(key, step)
     program: Program = struct.field(pytree_node=False)
-    frozen: Any = struct.field(default_factory=dict)  # parameters held fixed (Model.frozen_paths)
-    memory: Any = ()  # what each objective keeps (Objective.memory)
+    frozen: Any = struct.field(default_factory=dict)  # parameters that stay (Model.frozen_paths)
 
 
 def state_maker(
     model: Model,
     modalities: Mapping[str, Modality],
-    targets: Mapping[str, int],
+    targets: Mapping[str, Target],
     objectives: tuple[Objective, ...],
     optimizer: optax.GradientTransformation,
     *,
@@ -62,56 +73,53 @@ def state_maker(
     Args:
         model: the model's config.
         modalities: of the data set.
-        targets: of the data set, with their numbers of classes.
+        targets: of the data set.
         objectives: what is minimised.
         optimizer: the optax transformation.
         seed: of the parameters and of all randomness in training.
         dtype: of the computation; parameters are float32.
 
     Raises:
-        ConfigError: by the function, where model and data set do not fit, or nothing is to train.
+        ConfigError: by the function, where model, objectives and data set do not fit, or nothing
+            is to train.
     """
     programs = []
-    held = model.frozen_paths
+    frozen_paths = [("model", *path) for path in model.frozen_paths]
 
-    def is_held(path: tuple[Any, ...], _: Any) -> bool:
-        return any(path[: len(prefix)] == prefix for prefix in held)
+    def is_frozen(path: tuple[Any, ...], _: Any) -> bool:
+        return any(path[: len(prefix)] == prefix for prefix in frozen_paths)
 
     def make() -> TrainState:
         key = jax.random.key(seed)
         rngs = nnx.Rngs(params=jax.random.fold_in(key, 0))
         module = model.build(modalities, targets, dtype=dtype, rngs=rngs)
-        graphdef, frozen, params, stats = nnx.split(  # type: ignore[misc]
-            module, nnx.All(nnx.Param, is_held), nnx.Param, nnx.BatchStat
+        shapes = Outputs({}, {})
+        if not all(isinstance(each, PureObjective) for each in objectives):
+            shapes = abstract_outputs(module, modalities, targets)
+        rngs = nnx.Rngs(params=jax.random.fold_in(key, 2))
+        learner = Learner(module, [each.build(shapes, rngs=rngs) for each in objectives])
+        graphdef, frozen, params, variables = nnx.split(  # type: ignore[misc]
+            learner, nnx.All(nnx.Param, is_frozen), nnx.Param, ...
         )
-        frozen, params, stats = nnx.as_pure(frozen), nnx.as_pure(params), nnx.as_pure(stats)
-        if held and not jax.tree.leaves(params):
+        frozen, params, variables = map(nnx.as_pure, (frozen, params, variables))
+        if frozen_paths and not jax.tree.leaves(params):
             raise ConfigError(
                 "All parameters of the model are frozen, so there is nothing to train: take an "
                 "encoder out of model.frozen."
             )
-        widths = cache(lambda: embedding_widths(module, modalities))
-        memory = tuple(each.memory(lambda view: _width(view, widths())) for each in objectives)
         # Traced once for the shapes and once for the values; the first program serves for both.
         programs.append(Program(graphdef, optimizer, objectives))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            stats=stats,
+            variables=variables,
             opt_state=optimizer.init(params),
             key=jax.random.fold_in(key, 1),
             program=programs[0],
             frozen=frozen,
-            memory=memory,
         )
 
     return make
-
-
-def _width(view: str, widths: Mapping[str, int]) -> int:
-    if view not in widths:
-        raise unknown_name("embedding", view, widths)
-    return widths[view]
 
 
 def abstract_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:
@@ -131,37 +139,76 @@ def create_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> Tra
         return jax.jit(make, out_shardings=shardings)()
 
 
+def merged(state: TrainState, params: Any) -> Learner:
+    """The learner with `params` and what else the state holds, for use within one trace."""
+    return nnx.merge(state.program.graphdef, params, state.frozen, state.variables)
+
+
 def apply(
-    state: TrainState, params: Any, batch: Batch, *, train: bool, key: jax.Array | None = None
-) -> tuple[Outputs, Any]:
-    """Runs the model with `params` and what is frozen: its outputs, and the statistics after it."""
-    module = nnx.merge(state.program.graphdef, params, state.frozen, state.stats)
-    rngs = None if key is None else nnx.Rngs(dropout=key)
-    outputs = module(batch, train=train, rngs=rngs)
-    return outputs, nnx.as_pure(nnx.state(module, nnx.BatchStat))
+    state: TrainState,
+    params: Any,
+    batch: Batch,
+    *,
+    train: bool = False,
+    key: jax.Array | None = None,
+    method: str = "",
+) -> Any:
+    """Runs the model with `params`: its outputs, or what another of its methods gives.
+
+    Args:
+        state: what else the model needs.
+        params: those that are trained.
+        batch: what it is run on.
+        train: whether dropout and batch statistics are those of training.
+        key: of the random numbers of training.
+        method: such as "generate", which is called with the batch alone; empty calls the model.
+    """
+    model = merged(state, params).model
+    if method:
+        return getattr(model, method)(batch)
+    return model(batch, train=train, rngs=None if key is None else nnx.Rngs(dropout=key))
 
 
 def loss_of(
-    objectives: tuple[Objective, ...], outputs: Outputs, batch: Batch, memory: tuple[Any, ...] = ()
-) -> tuple[jax.Array, tuple[dict[str, jax.Array], tuple[Any, ...]]]:
-    """The weighted sum of the objectives; each of them unweighted under its name; their memory.
+    state: TrainState, params: Any, batch: Batch, *, key: jax.Array | None = None
+) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+    """The loss of a training step, and what is logged and kept of it.
 
-    The second of the same name is called `name_2`, and so on. What an objective tells beside its
-    value is under `name/key`.
+    Args:
+        state: before the step.
+        params: those that are trained.
+        batch: the global batch.
+        key: of the random numbers of the step.
+
+    Returns:
+        The sum over the objectives of weight times mean; each of these means under its name, with
+        what an objective tells beside it as `name/key` (the second objective of the same name is
+        called `name_2`, and so on); and the variables after the step.
     """
+    learner = merged(state, params)
+    rngs = None if key is None else nnx.Rngs(dropout=key)
+    outputs = learner.model(batch, train=True, rngs=rngs)
+    configs = state.program.objectives
     total = jnp.zeros((), jnp.float32)
     values: dict[str, jax.Array] = {}
-    kept = []
+    for name, config, objective in zip(
+        metric_names(configs), configs, learner.objectives, strict=True
+    ):
+        term: Term = objective(outputs, batch, train=True, rngs=rngs)
+        total += config.weight * term.mean
+        values[name] = term.mean
+        values.update({f"{name}/{key}": scalar for key, scalar in term.telemetry.items()})
+    variables = nnx.as_pure(nnx.state(learner, nnx.Not(nnx.Param)))
+    return total, (values, jax.lax.stop_gradient(variables))
+
+
+def metric_names(objectives: tuple[Objective, ...]) -> list[str]:
+    """What the objectives are called among the metrics, each otherwise."""
+    names: list[str] = []
     for done, objective in enumerate(objectives):
-        before = memory[done] if memory else None
-        value, telemetry, new = objective.value_and_memory(outputs, batch, before)
-        kept.append(new)
-        total += objective.weight * value
         earlier = sum(other.name == objective.name for other in objectives[:done])
-        name = f"{objective.name}_{earlier + 1}" if earlier else objective.name
-        values[name] = value
-        values.update({f"{name}/{key}": scalar for key, scalar in telemetry.items()})
-    return total, (values, jax.lax.stop_gradient(tuple(kept)))
+        names.append(f"{objective.name}_{earlier + 1}" if earlier else objective.name)
+    return names
 
 
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -177,27 +224,22 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
     """
     key = jax.random.fold_in(state.key, state.step)
 
-    def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, Any]]:
-        outputs, stats = apply(state, params, batch, train=True, key=key)
-        total, (values, memory) = loss_of(state.program.objectives, outputs, batch, state.memory)
-        return total, (values, stats, memory)
+    def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
+        return loss_of(state, params, batch, key=key)
 
-    (total, (values, stats, memory)), gradients = jax.value_and_grad(loss, has_aux=True)(
-        state.params
-    )
+    (total, (values, variables)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
     updates, opt_state = state.program.optimizer.update(gradients, state.opt_state, state.params)
     metrics = {"loss": total, "gradient_norm": optax.tree.norm(gradients), **values}
     next_state = dataclasses.replace(
         state,
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),
-        stats=stats,
+        variables=variables,
         opt_state=opt_state,
-        memory=memory,
     )
     return next_state, metrics
 
 
 def eval_step(state: TrainState, batch: Batch) -> Outputs:
     """The model's outputs on a batch, without dropout and with the running statistics."""
-    return apply(state, state.params, batch, train=False)[0]
+    return apply(state, state.params, batch)

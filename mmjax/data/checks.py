@@ -1,0 +1,196 @@
+"""Examples as a data set declares them: masks of known targets, and what is refused."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mmjax.data.dataset import Dataset, Source
+from mmjax.errors import ConfigError, DataError
+from mmjax.structs import Batch, Modality, Target
+
+_LOOKED_AT = 64  # examples of every split that are checked before the first step
+
+
+def check_declaration(data: Dataset) -> None:
+    """Refuses a data set whose modalities or targets are not declared as such.
+
+    Raises:
+        ConfigError: naming the modality or target and the fix.
+    """
+    for name, target in data.targets.items():
+        if not isinstance(target, Target):
+            raise ConfigError(
+                f"The data set {data.name!r} declares the target {name!r} as {target!r}: write "
+                "Target('class', 10) of mmjax.data for one of 10 classes, or another kind."
+            )
+    for name, modality in data.modalities.items():
+        if not isinstance(modality, Modality):
+            raise ConfigError(
+                f"The data set {data.name!r} declares the modality {name!r} as {modality!r}: write "
+                "Modality('vector', (32,)) of mmjax.data, or another kind and shape."
+            )
+
+
+def check_examples(data: Dataset, split: str, source: Source) -> None:
+    """Refuses a split without examples, or whose first ones are not as the data set declares them.
+
+    Of a source that knows its targets without making examples, all targets are looked at.
+
+    Raises:
+        DataError: naming the modality or target and the fix.
+    """
+    what = f"the split {split!r} of {data.name}"
+    if not len(source):
+        raise DataError(f"The split {split!r} of {data.name} has no examples: give it some.")
+    batch = source.take(np.arange(min(len(source), _LOOKED_AT)))
+    rows = len(batch.ids)
+    for name, modality in data.modalities.items():
+        if name not in batch.inputs or name not in batch.present:
+            raise DataError(
+                f"The modality {name!r} is declared, but not among the inputs of {what}: give its "
+                "values, and say in `present` where it is missing."
+            )
+        _check_modality(name, modality, batch.inputs[name], rows, what)
+    for kind, masks in (("mask", batch.masks), ("presence", batch.present)):
+        for name, mask in masks.items():
+            if np.asarray(mask).dtype != bool or len(mask) != rows:
+                raise DataError(
+                    f"The {kind} of {name!r} in {what} has the type {np.asarray(mask).dtype} and "
+                    f"{len(mask)} rows for {rows} examples: give one bool for each."
+                )
+    known = getattr(source, "targets", None)
+    if isinstance(known, Mapping):
+        masks = dict(getattr(source, "target_masks", {}))
+        ids = np.arange(len(source), dtype=np.int32)
+        batch = Batch.of({}, ids, targets=known, target_masks=masks)
+    with_known_targets(batch, data.targets, what)
+
+
+def _check_modality(name: str, modality: Modality, values: Any, rows: int, what: str) -> None:
+    if modality.parts:
+        for part, inner in modality.parts.items():
+            if not isinstance(values, Mapping) or part not in values:
+                raise DataError(
+                    f"The modality {name!r} of {what} has no part {part!r}: give a dict with "
+                    f"{', '.join(modality.parts)}."
+                )
+            _check_modality(f"{name}.{part}", inner, values[part], rows, what)
+        return
+    if isinstance(values, Mapping):
+        raise DataError(
+            f"The modality {name!r} of {what} is a dict, but is declared as one array: declare its "
+            "`parts`."
+        )
+    if values.shape != (rows, *modality.shape):
+        raise DataError(
+            f"The modality {name!r} of {what} has examples of the shape {values.shape[1:]}, but is "
+            f"declared as {modality.shape}: correct the one or the other."
+        )
+    declared = np.dtype(modality.dtype)
+    fits = np.can_cast(values.dtype, declared, "same_kind")
+    if not fits or (values.dtype == np.uint8) != (declared == np.uint8):
+        raise DataError(
+            f"The modality {name!r} of {what} holds {values.dtype}, but is declared as {declared}: "
+            f"convert the values, or declare Modality(..., dtype={str(values.dtype)!r})."
+        )
+
+
+def with_known_targets(batch: Batch, targets: Mapping[str, Target], what: str) -> Batch:
+    """The batch with a mask for each declared target, false where the target is not known.
+
+    A class or label of -1, and a NaN, is not known. What is not known is replaced by zero.
+
+    Args:
+        batch: of NumPy arrays.
+        targets: as the data set declares them.
+        what: whose examples they are ("the split 'train' of mine"), for the message.
+
+    Raises:
+        DataError: for a target that is absent, of another shape or type, or out of its range.
+    """
+    values, masks = dict(batch.targets), dict(batch.target_masks)
+    for name, target in targets.items():
+        if name not in values:
+            raise DataError(
+                f"The target {name!r} is declared, but not among the targets of {what}: give its "
+                "values, -1 or NaN where it is not known."
+            )
+        array = np.asarray(values[name])
+        if array.shape[1:] != target.example_shape:
+            raise DataError(
+                f"The target {name!r} of {what} has examples of the shape {array.shape[1:]}, but "
+                f"is declared as {target.example_shape}: correct the one or the other."
+            )
+        if array.dtype.kind not in "biuf":
+            raise DataError(
+                f"The target {name!r} of {what} holds {array.dtype}: give numbers, such as the "
+                "number of each class."
+            )
+        known = _KNOWN.get(target.kind, _finite)(array, target)
+        if name in masks:
+            mask = np.asarray(masks[name])
+            if mask.dtype != bool or mask.shape != array.shape[: mask.ndim]:
+                raise DataError(
+                    f"The mask of the target {name!r} of {what} has the type {mask.dtype} and the "
+                    f"shape {mask.shape}: give one bool for each example, or each of its values."
+                )
+            known = known & mask.reshape(mask.shape + (1,) * (known.ndim - mask.ndim))
+        _check_range(name, target, array, known, batch.ids, what)
+        dtype = np.int32 if target.kind in ("class", "tokens") else np.float32
+        values[name] = np.where(known, array, 0).astype(dtype)
+        masks[name] = known
+    return dataclasses.replace(batch, targets=values, target_masks=masks)
+
+
+def _finite(array: np.ndarray, target: Target) -> np.ndarray:
+    return ~np.isnan(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
+
+
+def _not_negative(array: np.ndarray, target: Target) -> np.ndarray:
+    return _finite(array, target) & (array != -1 if array.dtype.kind in "if" else True)
+
+
+def _not_padding(array: np.ndarray, target: Target) -> np.ndarray:
+    return _finite(array, target) & (array != 0)
+
+
+# Kind of target -> which of its values are known, of the shape of the values.
+_KNOWN = {
+    "class": _not_negative,
+    "labels": _not_negative,
+    "number": _finite,
+    "tokens": _not_padding,
+}
+
+
+def _check_range(
+    name: str, target: Target, array: np.ndarray, known: np.ndarray, ids: np.ndarray, what: str
+) -> None:
+    """Refuses values that are known and that the target cannot have."""
+    if target.kind in ("class", "tokens"):
+        noun = "class" if target.kind == "class" else "token"
+        wrong = known & ((array < 0) | (array >= target.classes))
+        if array.dtype.kind == "f":
+            wrong |= known & (array != np.floor(array))
+        reason = (
+            f"but its {target.classes} {noun}{'es' if noun == 'class' else 's'} are numbered from "
+            f"0 to {target.classes - 1}: number them so"
+        )
+        if noun == "class":
+            reason += ", and give -1 where the class is not known"
+    elif target.kind == "labels":
+        wrong = known & ((array < 0) | (array > 1))
+        reason = "but a label is from 0 to 1: give 0 or 1, and -1 or NaN where it is not known"
+    elif array.dtype.kind == "f":
+        wrong = known & np.isinf(array)
+        reason = "which is infinite: give a finite number, and NaN where it is not known"
+    else:
+        return
+    if wrong.any():
+        place = tuple(np.argwhere(wrong)[0])
+        raise DataError(
+            f"The target {name!r} of {what} is {array[place]:g} in record {ids[place[0]]}, "
+            f"{reason}."
+        )

@@ -1,0 +1,48 @@
+"""Runs evaluations on splits, and names what they find."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mmjax.errors import ConfigError
+from mmjax.evaluation.evaluator import Evaluator, Lower, Neither
+from mmjax.evaluation.predictor import Predictor
+
+
+class Figures(NamedTuple):
+    """What evaluations found, each under `split/name`."""
+
+    metrics: dict[str, float]
+    details: dict[str, Any]  # tables, as nested lists
+    directions: dict[str, str]  # of the metrics of which more is not better: `min` or `none`
+
+
+def evaluate(
+    evaluators: Sequence[Evaluator], predictor: Predictor, splits: Sequence[str]
+) -> Figures:
+    """Runs evaluations on splits, with one pass of the model over each.
+
+    Raises:
+        ConfigError: two evaluations give a metric of one name.
+    """
+    found = Figures({}, {}, {})
+    for split in splits:
+        predictor.run(split, evaluators)
+        for evaluator in evaluators:
+            for name, value in evaluator(predictor, split).items():
+                key = f"{split}/{name}"
+                if key in found.metrics or key in found.details:
+                    raise ConfigError(
+                        f"Two evaluations give a metric {name!r}: list one of them in another "
+                        "experiment."
+                    )
+                if isinstance(value, np.ndarray):
+                    found.details[key] = value.tolist()
+                else:
+                    found.metrics[key] = float(value)
+                if isinstance(value, Lower):
+                    found.directions[key] = "min"
+                elif isinstance(value, Neither):
+                    found.directions[key] = "none"
+    return found

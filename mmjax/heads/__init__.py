@@ -1,0 +1,41 @@
+"""Heads: one file for each, from fused features to the prediction of one target."""
+
+from collections.abc import Mapping
+
+from mmjax.errors import ConfigError
+from mmjax.heads.classifier import Classifier
+from mmjax.heads.head import Head, HeadModule
+from mmjax.heads.multi_label import MultiLabel
+from mmjax.heads.regressor import Regressor
+from mmjax.structs import Target
+
+__all__ = [
+    "DEFAULTS",
+    "Classifier",
+    "Head",
+    "HeadModule",
+    "MultiLabel",
+    "Regressor",
+    "default_head",
+]
+
+# Kind of target -> the head that predicts it where an experiment names none.
+DEFAULTS: Mapping[str, type[Head]] = {
+    "class": Classifier,
+    "labels": MultiLabel,
+    "number": Regressor,
+}
+
+
+def default_head(name: str, target: Target) -> Head:
+    """The head of a target for which an experiment names none.
+
+    Raises:
+        ConfigError: for a kind of target that has no default.
+    """
+    if target.kind not in DEFAULTS:
+        raise ConfigError(
+            f"The target {name!r} is of the kind {target.kind!r}, which has no default head: name "
+            f"one in `heads`, as in FusionModel(..., heads={{{name!r}: ...}})."
+        )
+    return DEFAULTS[target.kind]()

@@ -1,0 +1,37 @@
+"""Blocks of convolution."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.layers.pooling import max_pool
+
+
+class ConvBlock(nnx.Module):
+    """Convolution, batch norm (optional), ReLU, 2x2 max pooling."""
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        kernel: int,
+        *,
+        batch_norm: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        # Batch norm takes away the mean, and with it what a bias before it would add.
+        self.conv = nnx.Conv(
+            d_in, d_out, (kernel, kernel), use_bias=not batch_norm, dtype=dtype, rngs=rngs
+        )
+        self.norms = nnx.List(
+            [nnx.BatchNorm(d_out, momentum=0.9, dtype=dtype, rngs=rngs)] if batch_norm else []
+        )
+
+    def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
+        """[B, H, W, C] to [B, H/2, W/2, C']; batch statistics are of the `valid` [B, H, 1, 1]."""
+        x = self.conv(x)
+        counted = valid | ~valid.any()  # there are no statistics of nothing
+        for norm in self.norms:  # one or none
+            x = norm(x, use_running_average=not train, mask=counted)
+        return max_pool(nnx.relu(x))
