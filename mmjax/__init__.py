@@ -1,10 +1,13 @@
 """mmjax: multimodal alignment and fusion in JAX.
 
+    result = mmjax.train(experiment, run_dir="runs/mine")   # trains, or goes on; gives a `Run`
+    run = mmjax.load("runs/mine")                           # its best checkpoint, ready to use
+
 `import mmjax` is light: the parts (`mmjax.objectives`, `mmjax.data`, ...) load when first named.
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -15,6 +18,7 @@ _PARTS = (
     "encoders",
     "evaluation",
     "fusion",
+    "heads",
     "layers",
     "models",
     "objectives",
@@ -22,13 +26,16 @@ _PARTS = (
     "studies",
     "training",
 )
+_FUNCTIONS = ("load", "train")  # of mmjax.training.run
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return importlib.import_module(f"mmjax.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module("mmjax.training.run"), name)
     raise AttributeError(f"module 'mmjax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PARTS])
+    return sorted([*globals(), *_PARTS, *_FUNCTIONS])

@@ -130,6 +130,24 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", metavar="FILE", help="write the metrics there too")
     _add_data_dir(evaluate)
 
+    predict = command(
+        "predict", "predict:predict", "write predictions and embeddings of new data as Parquet"
+    )
+    predict.add_argument("run_dir", metavar="RUN_DIR", help="of a finished run")
+    predict.add_argument(
+        "--data",
+        required=True,
+        metavar="DATA",
+        help="an .npz file with an array for each modality, under its name (and bools under "
+        "NAME__present, where some rows lack it); or a split of the run's own data set",
+    )
+    predict.add_argument("--out", metavar="FILE", help="default: predictions.parquet")
+    predict.add_argument(
+        "--checkpoint", choices=["best", "last"], default="best", help="default: best"
+    )
+    predict.add_argument("--experiment", metavar="FILE.py", help="defines classes of the config")
+    _add_data_dir(predict)
+
     ablate = experiment_command(
         "ablate", "studies:ablate", "run the rows of an experiment over seeds"
     )

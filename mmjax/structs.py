@@ -36,6 +36,7 @@ class Modality:
             255.
         vocabulary: number of word ids, for `text` (ids are below it).
         sample_rate: samples a second, for `audio`.
+        words: of a `text`, in the order of their ids; empty where they are not known.
         parts: name -> what one array of a tree is, for a modality of several arrays, such as the
             nodes and edges of a `graph`.
     """
@@ -45,6 +46,7 @@ class Modality:
     dtype: str = ""
     vocabulary: int = 0
     sample_rate: int = 0
+    words: tuple[str, ...] = ()
     parts: Mapping[str, "Modality"] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,8 +1,6 @@
 """What several commands take from the command line, and how they write what they found."""
 
 import argparse
-import datetime
-import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from mmjax.data.catalogue import resolve_folder
 from mmjax.errors import ConfigError
 from mmjax.training.experiment import Experiment
 from mmjax.training.overrides import experiment_of, load_module, override
+from mmjax.training.run_directory import fresh_run_dir
 
 
 def data_folder(parsed: argparse.Namespace) -> Path | None:
@@ -38,13 +37,7 @@ def choose_run_dir(parsed: argparse.Namespace, name: str) -> Path:
     """The directory that --run-dir names, or a fresh runs/<name>-<time>."""
     if parsed.run_dir:
         return Path(parsed.run_dir)
-    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    fresh = Path("runs") / f"{name}-{time}"
-    for number in itertools.count(2):  # a second run within the second
-        if not fresh.exists():
-            break
-        fresh = fresh.with_name(f"{name}-{time}-{number}")
-    return fresh
+    return fresh_run_dir(name)
 
 
 def split_names(option: str, known: Collection[str]) -> list[str]:

@@ -1,7 +1,9 @@
 """Data sets, what changes their training batches, and the pipelines that make batches of them."""
 
+from mmjax.data.arrays import Arrays
 from mmjax.data.catalogue import DATASETS, find, fingerprint, resolve_folder, verify
 from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Source, Target
+from mmjax.data.described import DescribedData
 from mmjax.data.digits_halves import DigitsHalves
 from mmjax.data.mfeat import Mfeat
 from mmjax.data.mnist_halves import MNISTHalves
@@ -19,8 +21,10 @@ __all__ = [
     "About",
     "AddNoise",
     "ArraySource",
+    "Arrays",
     "Batch",
     "Dataset",
+    "DescribedData",
     "DigitsHalves",
     "DropModality",
     "Fold",

@@ -9,6 +9,7 @@ from types import MappingProxyType
 import jax
 import numpy as np
 
+from mmjax.data.arrays import Arrays
 from mmjax.data.dataset import Dataset, Target
 from mmjax.data.digits_halves import DigitsHalves
 from mmjax.data.files import FOLDER_VARIABLE, require, sha256
@@ -131,21 +132,23 @@ def fingerprint(dataset: Dataset, folder: Path | None) -> dict[str, str]:
         folder: the folder of raw data; None where none was named.
 
     Returns:
-        Every name in `about.files` -> SHA-256 as found. For an embedded data set: `name/split` ->
-        SHA-256 over its size and first 64 examples, which changes with its config, with the
+        Every name in `about.files` -> SHA-256 as found. For a data set without files: `name/split`
+        -> SHA-256 over its size and first 64 examples, which changes with its config, with the
         package that ships it, and with NumPy's random numbers.
 
     Raises:
         DataError: for a file that is missing.
     """
     about = dataset.about
+    if isinstance(dataset, Arrays):
+        return {f"{dataset.name}/arrays": dataset.sha256}
     if about.files:
         return {name: sha256(require(folder, name, about)) for name in about.files}
-    return {f"{dataset.name}/{split}": _content(dataset, split) for split in dataset.splits}
+    return {f"{dataset.name}/{split}": _content(dataset, split, folder) for split in dataset.splits}
 
 
-def _content(dataset: Dataset, split: str) -> str:
-    source = dataset.load(split, None)
+def _content(dataset: Dataset, split: str, folder: Path | None) -> str:
+    source = dataset.load(split, folder)
     digest = hashlib.sha256(str(len(source)).encode())
     batch = source.take(np.arange(min(len(source), _HASHED_EXAMPLES)))
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch):

@@ -24,7 +24,8 @@ class About:
         licence: under which terms it may be used.
         homepage: where the original is to be had; empty for an embedded one.
         files: path relative to the data folder -> SHA-256 of the file; for a folder of many files,
-            `folder/` -> SHA-256 over the lines `<sha256 of file>  <name>` of its files, by name.
+            `folder/` -> SHA-256 over the lines `<sha256 of file>  <path>` of the files in it and
+            in its subfolders, by path.
     """
 
     title: str

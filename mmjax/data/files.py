@@ -60,7 +60,7 @@ def sha256(path: Path) -> str:
     if not path.is_dir():
         return hashlib.sha256(read_bytes(path)).hexdigest()
     lines = hashlib.sha256()
-    files = [file for file in path.iterdir() if file.is_file()]
-    for file in sorted(files, key=lambda file: file.name):
-        lines.update(f"{hashlib.sha256(read_bytes(file)).hexdigest()}  {file.name}\n".encode())
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    for name in sorted(files):
+        lines.update(f"{hashlib.sha256(read_bytes(files[name])).hexdigest()}  {name}\n".encode())
     return lines.hexdigest()

@@ -40,6 +40,18 @@ def read_npz(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.
         return {name: _array(path, archive, name, shape) for name, shape in shapes.items()}
 
 
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file, of any shape and finite or not, read without pickle.
+
+    Raises:
+        DataError: for a file that is missing or damaged, or an array of Python objects.
+    """
+    data = read_bytes(path)
+    names = _names(path, data)
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return {name: _plain(path, archive, name) for name in names}
+
+
 def _names(path: Path, data: bytes) -> list[str]:
     """The names of the arrays, after all of the archive was compared with its checksums."""
     try:
@@ -56,9 +68,8 @@ def _names(path: Path, data: bytes) -> list[str]:
     return [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
 
 
-def _array(
-    path: Path, archive: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
-) -> np.ndarray:
+def _plain(path: Path, archive: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """An array of numbers or texts."""
     try:
         array = archive[name]
     except ValueError as error:  # of NumPy, for pickled objects and for what is no array
@@ -66,7 +77,16 @@ def _array(
             f"The array {name} of {path} cannot be read, since only plain numbers can, never "
             f"pickled objects: {_GET_AGAIN}."
         ) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{name} of {path} is no array: {_GET_AGAIN}.")
+    return array
+
+
+def _array(
+    path: Path, archive: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    array = _plain(path, archive, name)
+    if array.dtype.kind not in "iuf":
         raise DataError(f"{name} of {path} is no array of numbers: {_GET_AGAIN}.")
     if array.shape != shape:
         raise DataError(

@@ -23,6 +23,8 @@ def to_json(value: Any, path: str = "config") -> Any:
     Raises:
         ConfigError: for a value that JSON does not have.
     """
+    if hasattr(value, "as_config"):  # what is too large for a config says what stands for it
+        value = value.as_config()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         cls = type(value)
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

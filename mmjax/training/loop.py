@@ -22,7 +22,7 @@ from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment
 from mmjax.training.progress import Clock, Reporter, tensorboard
-from mmjax.training.run_directory import RunDirectory, environment
+from mmjax.training.run_directory import RunDirectory, environment, write_interface
 from mmjax.training.setup import Setup, prepare
 from mmjax.training.signals import stop_signal
 from mmjax.training.start import Origin, find_origin
@@ -37,8 +37,8 @@ class Interrupted(RunError):
 
 def train(
     experiment: Experiment,
-    run_dir: Path,
-    folder: Path | None,
+    run_dir: str | Path,
+    folder: str | Path | None = None,
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains, evaluates and leaves a run directory; goes on where an earlier start stopped.
@@ -58,6 +58,7 @@ def train(
         RunError: for a loss that is not finite, a damaged checkpoint, a full disk.
         Interrupted: after saving, on SIGTERM or Ctrl-C.
     """
+    run_dir, folder = Path(run_dir), None if folder is None else Path(folder)
     directory = RunDirectory(run_dir)
     config = to_json(experiment)
     directory.refuse_other(config)  # told before any data is read
@@ -71,6 +72,7 @@ def train(
         if experiment.start and not Checkpoints(directory.checkpoints).steps():
             origin = find_origin(experiment.start, setup.abstract_state, run_dir)
         directory.claim(config)
+        write_interface(directory, experiment.data)
         found = environment(command, fingerprint(experiment.data, folder))
         _note_environment(directory, found | ({"start": origin.provenance()} if origin else {}))
         with stop_signal() as stopped:

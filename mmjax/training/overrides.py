@@ -107,6 +107,24 @@ def override(config: Config, words: Sequence[str], prog: str, others: Iterable[s
     Raises:
         ConfigError: for a name that is not there (with the nearest) or a value that does not fit.
     """
+    # Arrays that a program holds are no options: what stands for them in a config takes their place.
+    kept = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)  # type: ignore[arg-type]
+        if hasattr(getattr(config, field.name), "as_config")
+    }
+    plain = dataclasses.replace(config, **{name: each.as_config() for name, each in kept.items()})  # type: ignore[type-var]
+    changed = _overridden(plain, words, prog, others)
+    for name in kept:
+        if getattr(changed, name) != getattr(plain, name):
+            raise ConfigError(
+                f"--{name} is of arrays that the experiment file makes, so no option changes it: "
+                "change the file."
+            )
+    return dataclasses.replace(changed, **kept)
+
+
+def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterable[str]) -> Config:
     names = [_spelt(name) for name in options_of(config)]
     given = [word.split("=")[0] for word in words if word.startswith("--") and word != "--help"]
     for name in given:

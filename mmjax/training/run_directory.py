@@ -1,7 +1,9 @@
 """The run directory: what a run leaves behind, and what it finds when it is started again."""
 
+import datetime
 import fcntl
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -17,10 +19,12 @@ from typing import IO, Any
 import jax
 
 from mmjax import __version__
+from mmjax.data import Dataset, DescribedData
 from mmjax.errors import ConfigError, RunError
-from mmjax.training.config import differences
+from mmjax.training.config import differences, to_json
 
 RESULT = "result.json"
+INTERFACE = "interface.json"  # what the model of a run reads and predicts
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 
 
@@ -208,6 +212,22 @@ class RunDirectory:
                 f"The file {self.path / name} cannot be written ({error.strerror}): make room or "
                 "get the permission, and run the same command again."
             ) from error
+
+
+def fresh_run_dir(name: str) -> Path:
+    """A directory runs/<name>-<time> that does not exist yet."""
+    time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    fresh = Path("runs") / f"{name}-{time}"
+    for number in itertools.count(2):  # a second run within the second
+        if not fresh.exists():
+            break
+        fresh = fresh.with_name(f"{name}-{time}-{number}")
+    return fresh
+
+
+def write_interface(directory: RunDirectory, data: Dataset) -> None:
+    """Keeps what the model of a run reads and predicts, so that it is used without its data set."""
+    directory.write(INTERFACE, to_json(DescribedData.of(data)))
 
 
 def environment(command: Sequence[str], data: Mapping[str, str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C as a flag that is looked at between two steps."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -9,6 +10,8 @@ from types import FrameType
 @contextmanager
 def stop_signal() -> Iterator[Callable[[], str]]:
     """Turns SIGTERM and the first Ctrl-C into a flag; a second Ctrl-C interrupts at once.
+
+    In a thread, where Python lets nobody handle signals, nothing comes.
 
     Yields:
         A function that gives the name of the first signal that came; empty where none has.
@@ -20,6 +23,9 @@ def stop_signal() -> Iterator[Callable[[], str]]:
             raise KeyboardInterrupt
         received.append(signal.Signals(number).name)
 
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: ""
+        return
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda: received[0] if received else ""

@@ -165,8 +165,9 @@ def _taken(names: Iterable[str], parts: tuple[str, ...]) -> dict[tuple[str, str]
     """Of the names of a state's arrays those to take, by kind and dotted path."""
     taken = {}
     for name in names:
-        top, owner, *rest = name.split("/")
-        path = ".".join(rest)
+        top, _, rest = name.partition("/")
+        owner, _, rest = rest.partition("/")
+        path = rest.replace("/", ".")
         if top not in _KINDS or owner != "model":
             continue
         if not parts or any(is_within(path, part) for part in parts):

@@ -1,0 +1,178 @@
+"""Examples that somebody gives a trained model: arrays by the name of their modality."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mmjax.data.dataset import named_arrays
+from mmjax.errors import ConfigError, DataError, unknown_name
+from mmjax.structs import Batch, Modality
+
+
+class GivenExamples:
+    """A source of arrays whose modalities may be missing.
+
+    Args:
+        data: modality -> [N, ...], or texts for a text whose words are known.
+        read: the modalities that the model reads.
+        known: all modalities of the data set that it was trained on.
+        present: modality -> [N] bool.
+        masks: modality -> [N, T] bool.
+
+    Raises:
+        ConfigError: an unknown modality, or none that the model reads.
+        DataError: arrays of another shape or type than the model reads, or of unequal lengths.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        read: Mapping[str, Modality],
+        known: Mapping[str, Modality],
+        present: Mapping[str, ArrayLike],
+        masks: Mapping[str, ArrayLike],
+    ) -> None:
+        for name in data:
+            if name not in known:
+                raise unknown_name("modality of the model", name, known)
+        for what, names in (("present", present), ("masks", masks)):
+            for name in names:
+                if name not in data:
+                    raise unknown_name(f"modality among the data, for `{what}`,", name, data)
+        self._read = read
+        self._inputs = {
+            name: _fitted(name, data[name], read[name]) for name in read if name in data
+        }
+        if not self._inputs:
+            raise ConfigError(
+                f"No modality was given that the model reads: give {' or '.join(read)}."
+            )
+        self._masks = {
+            name: np.asarray(mask) for name, mask in masks.items() if name in self._inputs
+        }
+        for name, modality in read.items():
+            if modality.kind == "text" and name in self._inputs and name not in self._masks:
+                self._masks[name] = self._inputs[name] != 0
+        self._present = {
+            name: np.asarray(rows) for name, rows in present.items() if name in self._inputs
+        }
+        self._check_lengths()
+        there = [self._present.get(name, np.ones(len(self), bool)).any() for name in self._inputs]
+        if not any(there):
+            raise ConfigError(
+                "Every modality is absent from every row: say in `present` which rows have one."
+            )
+
+    def __len__(self) -> int:
+        return len(named_arrays(self._inputs, "")[0][1])
+
+    def _check_lengths(self) -> None:
+        rows = len(self)
+        for name, array in named_arrays(self._inputs, ""):
+            if len(array) != rows:
+                first = named_arrays(self._inputs, "")[0][0]
+                raise DataError(
+                    f"{name} has {len(array)} rows, but {first} has {rows}: give both the same "
+                    "examples."
+                )
+        for what, arrays in (("present", self._present), ("masks", self._masks)):
+            for name, array in arrays.items():
+                if array.dtype != bool or len(array) != rows:
+                    raise DataError(
+                        f"{what}[{name!r}] has the type {array.dtype} and the shape {array.shape}: "
+                        f"give one bool for each of the {rows} rows."
+                    )
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """Gathers rows; modalities that are missing are zeros and absent. See `Source.take`."""
+        inputs, present = {}, {}
+        for name, modality in self._read.items():
+            if name in self._inputs:
+                inputs[name] = _rows(self._inputs[name], indices)
+                present[name] = self._present.get(name, np.ones(len(self), bool))[indices]
+            else:
+                inputs[name] = modality.blank(len(indices))
+                present[name] = np.zeros(len(indices), bool)
+        masks = {name: mask[indices] for name, mask in self._masks.items()}
+        for name in self._read.keys() - self._inputs.keys():
+            if self._read[name].kind == "text":
+                masks[name] = np.zeros(inputs[name].shape, bool)
+        return Batch.of(inputs, indices, masks=masks, present=present)
+
+
+def _rows(tree: Any, indices: np.ndarray) -> Any:
+    if isinstance(tree, Mapping):
+        return {name: _rows(child, indices) for name, child in tree.items()}
+    return tree[indices]
+
+
+def _fitted(name: str, values: Any, modality: Modality) -> Any:
+    """The values as the model reads them: shape and type checked, texts as ids."""
+    if modality.parts:
+        if not isinstance(values, Mapping) or set(values) != set(modality.parts):
+            raise DataError(
+                f"The modality {name!r} is a dict of {', '.join(modality.parts)}: give one array "
+                "for each."
+            )
+        return {
+            part: _fitted(f"{name}.{part}", values[part], inner)
+            for part, inner in modality.parts.items()
+        }
+    if modality.kind == "text" and _are_texts(values):
+        return _ids(name, list(values), modality)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"The modality {name!r} is no array ({error}): give one.") from error
+    declared = np.dtype(modality.dtype)
+    if array.shape[1:] != modality.shape or array.ndim == 0:
+        raise DataError(
+            f"The modality {name!r} was given with the shape {array.shape}, but the model reads "
+            f"[N, {', '.join(map(str, modality.shape))}]: give rows of that shape."
+        )
+    fits = np.can_cast(array.dtype, declared, "same_kind")
+    if not fits or (array.dtype == np.uint8) != (declared == np.uint8):
+        raise DataError(
+            f"The modality {name!r} was given as {array.dtype}, but the model reads {declared}: "
+            "convert the values as those of the training were."
+        )
+    if modality.vocabulary and array.size:
+        outside = array[(array < 0) | (array >= modality.vocabulary)]
+        if outside.size:
+            raise DataError(
+                f"The modality {name!r} has the token {outside[0]}, but its tokens are numbered "
+                f"from 0 to {modality.vocabulary - 1}: use the vocabulary of the training."
+            )
+    return array.astype(declared)
+
+
+def _are_texts(values: Any) -> bool:
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind in "UO"
+    return not isinstance(values, str) and all(isinstance(each, str) for each in values)
+
+
+def _ids(name: str, texts: list[Any], modality: Modality) -> np.ndarray:
+    """Texts as ids of words; refuses words that the model does not know."""
+    if not modality.words:
+        raise DataError(
+            f"The run does not know the words of {name!r}: give ids [N, "
+            f"{', '.join(map(str, modality.shape))}]."
+        )
+    numbers = {word: number for number, word in enumerate(modality.words) if number}
+    (length,) = modality.shape
+    ids = np.zeros((len(texts), length), np.int32)
+    for row, text in enumerate(texts):
+        words = str(text).lower().split()
+        if len(words) > length:
+            raise DataError(
+                f"The text {text!r} of {name!r} has {len(words)} words, but the model reads "
+                f"{length}: shorten it."
+            )
+        for place, word in enumerate(words):
+            if word not in numbers:
+                raise unknown_name(f"word in the vocabulary of {name!r}", word, list(numbers))
+            ids[row, place] = numbers[word]
+    return ids

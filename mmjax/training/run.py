@@ -1,0 +1,380 @@
+"""A finished run, ready to be used from Python: predictions and embeddings of new data."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from numpy.typing import ArrayLike
+
+from mmjax.data import Dataset, DescribedData, Source, eval_batches, resolve_folder
+from mmjax.errors import ConfigError, DataError, RunError, unknown_name
+from mmjax.evaluation.embeddings import shapes_of
+from mmjax.structs import Batch, Outputs, Target
+from mmjax.training.checkpoints import Checkpoints, named_leaves
+from mmjax.training.config import from_json
+from mmjax.training.experiment import Experiment, Training
+from mmjax.training.given import GivenExamples
+from mmjax.training.loop import train as fit
+from mmjax.training.overrides import load_module
+from mmjax.training.run_directory import INTERFACE, RESULT, RunDirectory, fresh_run_dir
+from mmjax.training.setup import Setup
+from mmjax.training.sharding import Mesh
+from mmjax.training.start import names_taken
+from mmjax.training.step import TrainState, apply, merged
+
+
+class Run:
+    """The trained model of a run; made by `mmjax.train` and `mmjax.load`.
+
+    Attributes:
+        path: the run directory.
+        result: what `result.json` holds.
+        data: the data set as the run knows it.
+
+    Args:
+        path: the run directory, of a finished run.
+        setup: the experiment, its model rebuilt.
+        state: with the trained parameters.
+    """
+
+    def __init__(self, path: Path, setup: Setup, state: TrainState) -> None:
+        self.path = path
+        self.result = RunDirectory(path).read(RESULT)
+        self.data = setup.experiment.data
+        self._setup, self._state = setup, state
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.result['name']!r})"
+
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """`split/metric` -> its number at the end of the run; None where it was not finite."""
+        return dict(self.result["metrics"])
+
+    @property
+    def params(self) -> Any:
+        """The trained parameters of the model, a tree of arrays."""
+        trained, frozen = self._state.params["model"], self._state.frozen.get("model", {})
+        return _united(trained, frozen)
+
+    @cached_property
+    def model(self) -> Any:
+        """The model, an `nnx.Module`: `model(batch, train=False, rngs=None)` gives `Outputs`."""
+        return merged(self._state, self._state.params).model
+
+    def predict(
+        self,
+        data: Mapping[str, Any] | Dataset,
+        split: str = "",
+        *,
+        present: Mapping[str, ArrayLike] | None = None,
+        masks: Mapping[str, ArrayLike] | None = None,
+        data_dir: str | Path | None = None,
+    ) -> dict[str, np.ndarray]:
+        """What the model predicts of new examples, or of a split of a data set.
+
+        Args:
+            data: modality -> [N, ...] array (of text, texts too where the run knows its words); a
+                modality that is left out is missing in all rows. Or a data set.
+            split: of the data set.
+            present: modality -> [N] bool, where only some rows have it.
+            masks: modality -> [N, T] bool, the valid positions of sequences.
+            data_dir: the folder of raw data, for a data set that needs one.
+
+        Returns:
+            Target -> [N, C] probabilities of a class or of labels, [N, ...] numbers, or of tokens
+            [N] texts ([N, L] ids where the tokens have no names).
+
+        Raises:
+            ConfigError: an unknown modality, or none.
+            DataError: arrays that do not fit what the model was trained on.
+        """
+        source, size = self._source(data, split, present, masks, data_dir)
+        targets = {name: self.data.targets[name] for name in self._predicted}
+        parts: dict[str, list[np.ndarray]] = {}
+        for found, rows in self._over(source, size, self._predict_step):
+            for name, values in found.items():
+                parts.setdefault(name, []).append(values[rows])
+        return {name: _as_said(np.concatenate(each), targets[name]) for name, each in parts.items()}
+
+    def embed(
+        self,
+        data: Mapping[str, Any] | Dataset,
+        split: str = "",
+        *,
+        present: Mapping[str, ArrayLike] | None = None,
+        masks: Mapping[str, ArrayLike] | None = None,
+        data_dir: str | Path | None = None,
+    ) -> np.ndarray:
+        """Embeds new examples, or a split of a data set.
+
+        A model that fuses gives the fused vector of the modalities that a row has. Of any other
+        model one modality has its own embedding; of several given ones it is the mean of the
+        embeddings that a row has, each scaled to unit length.
+
+        Args:
+            data: as in `predict`.
+            split: as in `predict`.
+            present: as in `predict`.
+            masks: as in `predict`.
+            data_dir: as in `predict`.
+
+        Returns:
+            [N, D] float32.
+
+        Raises:
+            ConfigError: an unknown modality, none, or several whose embeddings differ in width.
+            DataError: arrays that do not fit what the model was trained on.
+        """
+        source, size = self._source(data, split, present, masks, data_dir)
+        given = data if isinstance(data, Mapping) else self._encoded
+        names = tuple(name for name in self._encoded if name in given)
+        step = self._embed_step(names)
+        parts = [found[rows] for found, rows in self._over(source, size, step)]
+        return np.concatenate(parts)
+
+    @cached_property
+    def _shapes(self) -> Outputs:
+        return shapes_of(self._setup.experiment)
+
+    @property
+    def _encoded(self) -> tuple[str, ...]:
+        """The modalities that the model reads."""
+        return tuple(self._shapes.present)
+
+    @cached_property
+    def _predicted(self) -> tuple[str, ...]:
+        """The targets that it predicts."""
+        written = [
+            name
+            for name, target in self.data.targets.items()
+            if target.kind == "tokens" and name in getattr(self.model, "heads", {})
+        ]
+        return tuple(dict.fromkeys([*self._shapes.predictions, *written]))
+
+    def _source(
+        self,
+        data: Mapping[str, Any] | Dataset,
+        split: str,
+        present: Mapping[str, ArrayLike] | None,
+        masks: Mapping[str, ArrayLike] | None,
+        data_dir: str | Path | None,
+    ) -> tuple[Source, int]:
+        if isinstance(data, Dataset):
+            if not split:
+                raise ConfigError(
+                    f"Which split of {data.name!r} is meant: name one, such as 'test' "
+                    f"({', '.join(data.splits)})."
+                )
+            data.check_split(split)
+            for name in self._encoded:
+                if data.modalities.get(name) != self.data.modalities[name]:
+                    raise ConfigError(
+                        f"The modality {name!r} of {data.name!r} is {data.modalities.get(name)}, "
+                        f"but the model reads {self.data.modalities[name]}: give the data set that "
+                        "it was trained on, or arrays."
+                    )
+            source = data.load(split, resolve_folder(str(data_dir) if data_dir else None))
+        else:
+            source = GivenExamples(
+                data,
+                {name: self.data.modalities[name] for name in self._encoded},
+                self.data.modalities,
+                present or {},
+                masks or {},
+            )
+        if not len(source):
+            raise DataError("There is no example: give arrays of one row or more.")
+        return source, len(source)
+
+    def _over(
+        self, source: Source, size: int, step: Callable[[TrainState, Batch], Any]
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        """What a step gives, batch by batch, on the host; and which rows are no padding."""
+        ways = self._setup.mesh.shape["data"] * self._setup.mesh.shape["fsdp"]
+        wanted = min(size, self._setup.eval_rows)
+        rows = -(-wanted // ways) * ways
+        for batch in eval_batches(source, batch_size=rows, name="the data given"):
+            batch = dataclasses.replace(batch, targets={}, target_masks={})
+            with jax.set_mesh(self._setup.mesh):
+                found = jax.device_get(step(self._state, self._setup.put(batch)))
+            found = jax.tree.map(np.asarray, found)
+            real = np.asarray(batch.weight) > 0
+            for leaf in jax.tree.leaves(found):
+                if leaf.dtype.kind == "f" and not np.isfinite(leaf[real]).all():
+                    raise RunError(
+                        f"What the model of {self.path} gives is not finite: look at the values "
+                        "that it was given, or train it again at a lower rate."
+                    )
+            yield found, real
+
+    @cached_property
+    def _predict_step(self) -> Any:
+        written = [name for name in self._predicted if self.data.targets[name].kind == "tokens"]
+
+        def step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+            outputs = apply(state, state.params, batch)
+            found = {
+                name: prediction.values.astype(jnp.float32)
+                for name, prediction in outputs.predictions.items()
+                if name not in written
+            }
+            if written:
+                said = apply(state, state.params, batch, method="generate")
+                found |= {
+                    name: jnp.where(said[name].mask, said[name].values, 0) for name in written
+                }
+            return found
+
+        return jax.jit(step)
+
+    @cached_property
+    def _embed_step(self) -> Callable[[tuple[str, ...]], Any]:
+        def step_for(names: tuple[str, ...]) -> Any:
+            shapes = self._shapes
+            widths = {shapes.embeddings[name].shape[-1] for name in names}
+            if shapes.fused is None and len(widths) > 1:
+                raise ConfigError(
+                    f"The embeddings of {', '.join(names)} differ in width, so they have no mean: "
+                    "embed one modality at a time."
+                )
+
+            def step(state: TrainState, batch: Batch) -> jax.Array:
+                outputs = apply(state, state.params, batch)
+                if outputs.fused is not None:
+                    return outputs.fused.pooled.astype(jnp.float32)
+                each = [outputs.embeddings[name].astype(jnp.float32) for name in names]
+                if len(names) == 1:
+                    return each[0]
+                total = jnp.zeros_like(each[0])
+                count = jnp.zeros((len(total), 1))
+                for name, vector in zip(names, each, strict=True):
+                    length = jnp.linalg.norm(vector, axis=1, keepdims=True)
+                    unit = vector / jnp.where(length > 0, length, 1)
+                    there = outputs.present[name][:, None]
+                    total, count = total + jnp.where(there, unit, 0), count + there
+                return total / jnp.maximum(count, 1)
+
+            return jax.jit(step)
+
+        return lru_cache(step_for)
+
+
+def train(
+    experiment: Experiment, run_dir: str | Path = "", *, data_dir: str | Path | None = None
+) -> Run:
+    """Trains an experiment, or goes on with its run; gives the finished run.
+
+    Args:
+        experiment: what to run.
+        run_dir: where to leave the run; may hold an unfinished or finished run of the same config.
+            Empty makes a new directory `runs/<name>-<time>`.
+        data_dir: the folder of raw data; None takes the variable MMJAX_DATA.
+
+    Raises:
+        UserError: as `mmjax train` prints them: a `ConfigError` for what does not fit, a
+            `DataError` for data that is missing or damaged, a `RunError` for a run that cannot go
+            on.
+    """
+    path = Path(run_dir) if run_dir else fresh_run_dir(experiment.name)
+    fit(experiment, path, resolve_folder(str(data_dir) if data_dir else None))
+    return open_run(path, experiment.name, experiment.data, experiment.model, experiment.training)
+
+
+def load(
+    run_dir: str | Path,
+    *,
+    checkpoint: str = "best",
+    definitions: str | Path | ModuleType | None = None,
+) -> Run:
+    """Opens a finished run, without its training data.
+
+    Args:
+        run_dir: that `mmjax.train` or `mmjax train` made.
+        checkpoint: `best`, by `training.monitor` (the last, where that is not set), or `last`.
+        definitions: the experiment file, or a module, that defines classes of the model which are
+            not mmjax's.
+
+    Raises:
+        RunError: for a directory without run, a run that is not finished, or a damaged one.
+        ConfigError: for a model that this version, without `definitions`, cannot make.
+    """
+    if checkpoint not in ("best", "last"):
+        raise unknown_name("checkpoint", checkpoint, ("best", "last"))
+    if isinstance(definitions, str | Path):
+        definitions = load_module(definitions)
+    path = Path(run_dir)
+    directory = RunDirectory(path)
+    config = directory.read("config.json")
+    if not (path / RESULT).exists():
+        raise RunError(
+            f"The run {path} is not finished: start its training again, which goes on where it "
+            "stopped."
+        )
+    data = from_json(directory.read(INTERFACE), definitions)
+    model = from_json(config.get("model"), definitions)
+    training = from_json(config.get("training"), definitions)
+    if not isinstance(data, DescribedData) or not isinstance(training, Training):
+        raise RunError(f"The files of {path} are damaged: train the run again.")
+    return open_run(path, str(config.get("name")), data, model, training, checkpoint)
+
+
+def open_run(
+    path: Path, name: str, data: Dataset, model: Any, training: Training, checkpoint: str = "best"
+) -> Run:
+    """The run of a model whose config is known; see `load`."""
+    # On the devices that are here, whatever the mesh of the training was.
+    training = dataclasses.replace(training, mesh=Mesh(), steps=0, monitor="")
+    setup = Setup(Experiment(name, data, model, (), training), None)
+    checkpoints = Checkpoints(path / "checkpoints")
+    steps = checkpoints.steps()
+    if not steps:
+        raise RunError(f"{path} has no checkpoint: train the run again.")
+    best = checkpoints.best() if checkpoint == "best" else None
+    step = steps[-1] if best is None else best
+    checkpoints.verify(step)
+    like = setup.abstract_state
+    source = f"The checkpoint {checkpoints.folder / str(step)}"
+    names = names_taken(checkpoints.arrays(step), like, (), source)
+    leaves = named_leaves(like)
+    read = checkpoints.read(
+        step,
+        {
+            there: jax.ShapeDtypeStruct(
+                leaves[here].shape, leaves[here].dtype, sharding=leaves[here].sharding
+            )
+            for here, there in names.items()
+        },
+    )
+    state = setup.create_state()
+    values = named_leaves(state)
+    for here, there in names.items():
+        values[here] = jax.device_put(read[there], leaves[here].sharding)
+    return Run(path, setup, jax.tree.unflatten(jax.tree.structure(state), values.values()))
+
+
+def _as_said(values: np.ndarray, target: Target) -> np.ndarray:
+    """A prediction as users read it: probabilities, numbers, or texts."""
+    if target.kind == "class":
+        return scipy.special.softmax(values, axis=-1)
+    if target.kind == "labels":
+        return scipy.special.expit(values)
+    if target.kind == "tokens" and target.names:
+        texts = [" ".join(target.names[token] for token in ids if token) for ids in values]
+        return np.array(texts, dtype=object)
+    return values
+
+
+def _united(one: Any, other: Any) -> Any:
+    """Two trees of dicts as one."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping):
+        return one
+    both = {name: _united(one[name], other[name]) for name in one.keys() & other.keys()}
+    return {**one, **other, **both}
