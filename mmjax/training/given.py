@@ -59,6 +59,8 @@ class GivenExamples:
             name: np.asarray(rows) for name, rows in present.items() if name in self._inputs
         }
         self._check_lengths()
+        if not len(self):
+            raise DataError("There is no example: give arrays of one row or more.")
         there = [self._present.get(name, np.ones(len(self), bool)).any() for name in self._inputs]
         if not any(there):
             raise ConfigError(

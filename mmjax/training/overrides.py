@@ -107,13 +107,15 @@ def override(config: Config, words: Sequence[str], prog: str, others: Iterable[s
     Raises:
         ConfigError: for a name that is not there (with the nearest) or a value that does not fit.
     """
-    # Arrays that a program holds are no options: what stands for them in a config takes their place.
+    # Arrays that a program made are no options: while words are read, what stands for them in a
+    # config takes their place.
+    whole: Any = config
     kept = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)  # type: ignore[arg-type]
-        if hasattr(getattr(config, field.name), "as_config")
+        field.name: getattr(whole, field.name)
+        for field in dataclasses.fields(whole)
+        if hasattr(getattr(whole, field.name), "as_config")
     }
-    plain = dataclasses.replace(config, **{name: each.as_config() for name, each in kept.items()})  # type: ignore[type-var]
+    plain = dataclasses.replace(whole, **{name: each.as_config() for name, each in kept.items()})
     changed = _overridden(plain, words, prog, others)
     for name in kept:
         if getattr(changed, name) != getattr(plain, name):

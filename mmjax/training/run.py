@@ -14,7 +14,7 @@ import scipy.special
 from numpy.typing import ArrayLike
 
 from mmjax.data import Dataset, DescribedData, Source, eval_batches, resolve_folder
-from mmjax.errors import ConfigError, DataError, RunError, unknown_name
+from mmjax.errors import ConfigError, RunError, unknown_name
 from mmjax.evaluation.embeddings import shapes_of
 from mmjax.structs import Batch, Outputs, Target
 from mmjax.training.checkpoints import Checkpoints, named_leaves
@@ -190,8 +190,6 @@ class Run:
                 present or {},
                 masks or {},
             )
-        if not len(source):
-            raise DataError("There is no example: give arrays of one row or more.")
         return source, len(source)
 
     def _over(
