@@ -1,17 +1,18 @@
-"""Deep CCA on the left and right half of handwritten digits.
+"""Deep CCA beside linear CCA on the left and right half of handwritten digits.
 
     mmjax ablate experiments/digits_dcca.py
 
 The 1,797 digits of 8x8 pixels that scikit-learn ships; the total correlation of 10 dimensions on
-400 digits that were seen by nobody, of linear CCA on the pixels and of DCCA (Andrew et al. 2013) on
-two multilayer perceptrons.
+400 digits that neither training nor selection has seen, at most 10, of linear CCA on the pixels and
+of DCCA (Andrew et al. 2013) on two multilayer perceptrons. Nothing of linear CCA is drawn at
+random, so it runs with one seed.
 
-Expected, five seeds: linear CCA 5.68, DCCA 8.51 ± 0.06 of at most 10. About 5 s a seed on 2 cores.
+Expected, five seeds: linear CCA 5.68, DCCA 8.51 ± 0.06. About 5 s a seed on 2 cores.
 """
 
 from mmjax.data import DigitsHalves
-from mmjax.encoders import MLP
-from mmjax.evaluation import HeldOutCorrelation, RawCorrelation
+from mmjax.encoders import MLP, Flatten
+from mmjax.evaluation import CCA, HeldOutCorrelation
 from mmjax.models import DualEncoder
 from mmjax.objectives import DCCA
 from mmjax.studies import Study
@@ -30,7 +31,22 @@ experiment = Experiment(
     training=Training(
         steps=400, batch_size=400, eval_every=100, log_every=20, monitor="total_correlation"
     ),
-    evaluation=(HeldOutCorrelation(views=views, k=10), RawCorrelation(views=views, k=10)),
+    evaluation=(HeldOutCorrelation(views=views, k=10),),
 )
 
-study = Study(columns=("test/linear_cca_total_correlation", "test/total_correlation"), seeds=5)
+study = Study(
+    rows={
+        "linear CCA": {
+            "model": DualEncoder(encoders={view: Flatten() for view in views}),
+            "objectives": (),
+            "training.steps": 0,
+            "training.monitor": "",
+            "evaluation": (HeldOutCorrelation(projection=CCA(views, k=10)),),
+        },
+        "DCCA": {},
+    },
+    columns=("test/total_correlation",),
+    baseline="linear CCA",
+    once=("linear CCA",),
+    seeds=5,
+)

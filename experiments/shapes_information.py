@@ -10,6 +10,11 @@ Expected, five seeds: 1.00 of the best possible accuracy in every row but the la
 accuracy of 1 where the modalities tell the label, and of 0.5, chance, where they do not. With all
 three modalities one seed of five does not find the exclusive or in 400 steps: 0.90 ± 0.22. About 30
 minutes on 2 cores.
+
+With `--data.noise 0.1 --training.steps 800 --seeds 2` a tenth of what each modality tells is
+replaced at random. Accuracy, and the best possible one: redundant, image 0.947 (0.950); redundant,
+all three 0.993 (0.993); unique, audio 0.951 (0.950); synergy, audio 0.508 (0.500); synergy, image
+and audio 0.901 (0.905); standard deviations up to 0.005.
 """
 
 from itertools import combinations

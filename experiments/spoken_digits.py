@@ -12,6 +12,14 @@ amplitude of the clip (-6 dB). Expected, five seeds: image only 0.836 ± 0.001, 
 0.961 ± 0.003, concatenation aligned by DCCA 0.956 ± 0.003: no fusion differs from another by more
 than chance. The 3,000 pairs hold 300 clips only, so the accuracy of audio is less sure than its
 spread over seeds says. About 25 minutes for all on 2 cores.
+
+Decisions of the two single ones in place of features, by
+
+    mmjax ensemble 'STUDY/image only/seed0' 'STUDY/audio only/seed0' --method product
+
+and so on, seed by seed: product of experts 0.969 ± 0.003, stacking 0.963 ± 0.002, average of
+probabilities 0.943 ± 0.003, weighted 0.938 ± 0.005, learned gate 0.929 ± 0.003. The picture and the
+sound of a pair were drawn apart, given the digit, and then the product of experts is what is right.
 """
 
 from mmjax.data import SpokenDigits

@@ -6,7 +6,8 @@ A pair of three-layer perceptrons at batch 256 on `digits_halves`. Each round ti
 (`mmjax train`, from its own timing.jsonl) and then the bare compiled step, on the same machine
 within seconds; the cost is the difference, without the wait for data, which is printed apart.
 
-Expected: below 1 ms; 0.2 ms on 2 cores of a server. About 40 seconds.
+Expected: below 1 ms. On 2 cores of an AMD EPYC 0.19 ms a step (median of 7 rounds, -0.11 to 0.57)
+beside 1.10 ms of the step itself; the wait for data is 0.09 ms. About 40 seconds.
 """
 
 import json
