@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _PARTS = (
     "audio",
     "benchmarks",
+    "cca",
     "data",
     "encoders",
     "evaluation",

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from mmjax.cca import LinearCCA
+from mmjax.cca.whitening import pearson
 from mmjax.data import eval_batches
 from mmjax.errors import ConfigError, check_sizes
 from mmjax.evaluation.embeddings import check_views, check_width, together
 from mmjax.evaluation.features import check_metrics
 from mmjax.evaluation.projections import CCA, Projection
-from mmjax.objectives import LinearCCA
-from mmjax.objectives.whitening import pearson
 from mmjax.training.experiment import Evaluator, Experiment, Value
 from mmjax.training.predictions import Predictor
 

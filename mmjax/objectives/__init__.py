@@ -1,13 +1,23 @@
 """Objectives: pure functions of arrays, and beside each the small config that experiments list.
 
 `dcca_loss`, `dcca_loss_and_telemetry`, `squared_cca_loss`, `canonical_correlations`, `dgcca_loss`,
-`dmcca_loss`, `dtcca_loss`, `eckart_young_loss`, `LinearCCA`, `MCCA`, `GCCA`, `PartialCCA`,
-`KernelCCA`, `noi_loss`, `soft_cca_loss`, `info_nce`, `sigmoid_contrastive`, `barlow_twins`,
-`vicreg`, `joint_embedding`, `dimensionwise_correlation`, `relative_distance`, `unit_distance`,
-`squared_reconstruction`, `bernoulli_reconstruction`, `kl_divergence`, `cross_entropy` and `focal`
-need nothing else of mmjax.
+`dmcca_loss`, `dtcca_loss`, `eckart_young_loss`, `noi_loss`, `soft_cca_loss`, `info_nce`,
+`sigmoid_contrastive`, `barlow_twins`, `vicreg`, `joint_embedding`, `dimensionwise_correlation`,
+`relative_distance`, `unit_distance`, `squared_reconstruction`, `bernoulli_reconstruction`,
+`kl_divergence`, `cross_entropy` and `focal` need nothing else of mmjax. The estimators of
+`mmjax.cca` (`LinearCCA`, `KernelCCA`, ...) can be imported from here too.
 """
 
+from mmjax.cca import (
+    GCCA,
+    MCCA,
+    KernelCCA,
+    LinearCCA,
+    Moments,
+    Nystrom,
+    PartialCCA,
+    RandomFourier,
+)
 from mmjax.objectives.cca import (
     DCCA,
     canonical_correlations,
@@ -30,14 +40,8 @@ from mmjax.objectives.dtcca import DTCCA, dtcca_loss
 from mmjax.objectives.eckart_young import EckartYoung, eckart_young_loss
 from mmjax.objectives.focal import Focal, focal
 from mmjax.objectives.joint_embedding import JointEmbedding, joint_embedding
-from mmjax.objectives.kernel_cca import KernelCCA
-from mmjax.objectives.kernel_features import Nystrom, RandomFourier
-from mmjax.objectives.linear_cca import LinearCCA
-from mmjax.objectives.moments import Moments
-from mmjax.objectives.multiview_cca import GCCA, MCCA
 from mmjax.objectives.noi import NOI, noi_loss
 from mmjax.objectives.objective import Objective
-from mmjax.objectives.partial_cca import PartialCCA
 from mmjax.objectives.reconstruction import (
     BernoulliReconstruction,
     KLDivergence,

@@ -14,8 +14,8 @@ import scipy.linalg.lapack
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from mmjax.cca.sharded_moments import is_sharded, sharded_moments
 from mmjax.errors import ConfigError
-from mmjax.objectives.sharded_moments import is_sharded, sharded_moments
 
 # Larger values are refused, and columns that deviate less are constants: between them no reciprocal
 # overflows.

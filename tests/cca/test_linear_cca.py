@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmjax.objectives import LinearCCA
+from mmjax.cca import LinearCCA
 
 
 def views(rows=200, d1=6, d2=4, seed=0):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmjax.objectives import LinearCCA, PartialCCA
+from mmjax.cca import LinearCCA, PartialCCA
 
 
 def views(rows=200, seed=0):

@@ -7,8 +7,7 @@ import sklearn.base
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmjax.errors import ConfigError
-from mmjax.objectives import (
+from mmjax.cca import (
     GCCA,
     MCCA,
     KernelCCA,
@@ -18,6 +17,7 @@ from mmjax.objectives import (
     PartialCCA,
     RandomFourier,
 )
+from mmjax.errors import ConfigError
 
 FEATURES = RandomFourier(count=16, bandwidth=3.0)
 MAKE = {
@@ -101,7 +101,7 @@ def test_the_score_is_of_the_fitted_directions_and_refits_nothing(name):
 
 @pytest.mark.parametrize("name", [name for name in MAKE if name != "partial"])
 def test_one_view_is_projected_without_the_others(name, monkeypatch):
-    monkeypatch.setattr("mmjax.objectives.view_estimator.ROWS", 7)
+    monkeypatch.setattr("mmjax.cca.view_estimator.ROWS", 7)
     estimator, unfitted = MAKE[name](2, 1e-3).fit(*views(name)), MAKE[name](2, 1e-3)
     held_out = views(name, rows=30, seed=1)
     for view, (x, expected) in enumerate(

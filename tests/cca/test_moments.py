@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mmjax.objectives import LinearCCA, Moments
-from mmjax.objectives.sharded_moments import sharded_moments
+from mmjax.cca import LinearCCA, Moments
+from mmjax.cca.sharded_moments import sharded_moments
 
 
 def views(rows=120, seed=0):

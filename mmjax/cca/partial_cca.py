@@ -4,11 +4,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from mmjax.cca.linear_cca import canonical_pair
+from mmjax.cca.moments import Moments
+from mmjax.cca.view_estimator import Estimator, Solution, ViewEstimator, checked_projection
+from mmjax.cca.whitening import pearson, whiten
 from mmjax.errors import ConfigError
-from mmjax.objectives.linear_cca import canonical_pair
-from mmjax.objectives.moments import Moments
-from mmjax.objectives.view_estimator import Estimator, Solution, ViewEstimator, checked_projection
-from mmjax.objectives.whitening import pearson, whiten
 
 
 class PartialCCA(ViewEstimator):

@@ -7,8 +7,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from mmjax.cca.moments import LEAST
 from mmjax.errors import ConfigError
-from mmjax.objectives.moments import LEAST
 
 
 class Whitened(NamedTuple):

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmjax.cca.moments import Moments, as_view, check_finite, check_rows
+from mmjax.cca.whitening import pearson
 from mmjax.errors import ConfigError, unknown_name
-from mmjax.objectives.moments import Moments, as_view, check_finite, check_rows
-from mmjax.objectives.whitening import pearson
 
 Estimator = TypeVar("Estimator", bound="ViewEstimator")
 

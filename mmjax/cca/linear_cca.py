@@ -7,9 +7,9 @@ import scipy.linalg
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from mmjax.objectives.moments import Moments
-from mmjax.objectives.view_estimator import Estimator, Solution, ViewEstimator
-from mmjax.objectives.whitening import (
+from mmjax.cca.moments import Moments
+from mmjax.cca.view_estimator import Estimator, Solution, ViewEstimator
+from mmjax.cca.whitening import (
     Whitened,
     cosines,
     orientation,

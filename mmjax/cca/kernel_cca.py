@@ -7,12 +7,12 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
+from mmjax.cca.kernel_features import FeatureMap, Nystrom, RandomFourier
+from mmjax.cca.linear_cca import LinearCCA
+from mmjax.cca.moments import Moments, check_finite, check_rows, checked_weight
+from mmjax.cca.view_estimator import ROWS, Solution
+from mmjax.cca.whitening import orientation
 from mmjax.errors import ConfigError
-from mmjax.objectives.kernel_features import FeatureMap, Nystrom, RandomFourier
-from mmjax.objectives.linear_cca import LinearCCA
-from mmjax.objectives.moments import Moments, check_finite, check_rows, checked_weight
-from mmjax.objectives.view_estimator import ROWS, Solution
-from mmjax.objectives.whitening import orientation
 
 _SAMPLE = 10_000  # rows of a batch that bandwidths and landmarks are taken from, at most
 _LEAST_RIDGE = 1e-8  # of views whose variance is 1 in all: squares cost 8 digits at most
