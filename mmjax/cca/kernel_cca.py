@@ -83,8 +83,8 @@ class KernelCCA(LinearCCA):
             ConfigError: values that are not finite, or no rows.
         """
         self._prepared = False
-        self._forget()
-        self._settle(self._checked((x, y)))
+        self._reset()
+        self._make_maps(self._checked((x, y)))
         self._prepared = True
         return self
 
@@ -104,16 +104,16 @@ class KernelCCA(LinearCCA):
             raise ConfigError("moments of features need the maps of these: call prepare first")
         return super().fit_moments(moments)
 
-    def _forget(self) -> None:
-        super()._forget()
+    def _reset(self) -> None:
+        super()._reset()
         if not self._prepared:
             self.__dict__.pop("maps_", None)
 
-    def _settle(self, sample: Sequence[np.ndarray]) -> None:
+    def _make_maps(self, sample: Sequence[np.ndarray]) -> None:
         if len(sample[0]) == 0:
             raise ConfigError("there are no examples to settle bandwidths and landmarks from")
         self.maps_ = tuple(self.features.prepare(view, i) for i, view in enumerate(sample))
-        self._settled = tuple(view.shape[1] for view in sample)
+        self._input_columns = tuple(view.shape[1] for view in sample)
 
     def _accumulate(
         self, views: Sequence[Any], weight: ArrayLike | None, names: Sequence[str]
@@ -131,7 +131,7 @@ class KernelCCA(LinearCCA):
                 sample = np.sort(rng.permutation(counted)[:_SAMPLE])
             else:
                 sample = counted
-            self._settle([array[sample].astype(np.float64) for array in arrays])
+            self._make_maps([array[sample].astype(np.float64) for array in arrays])
         self._check_columns(arrays)
         for start in range(0, max(len(counted), 1), ROWS):
             some = counted[start : start + ROWS]
@@ -169,7 +169,7 @@ class KernelCCA(LinearCCA):
         return Solution((a * sign, b * sign), correlations, {})
 
     def _columns(self) -> tuple[int, ...]:
-        return self._settled
+        return self._input_columns
 
     def _features(self, view: int, x: np.ndarray) -> np.ndarray:
         return self.maps_[view](x)

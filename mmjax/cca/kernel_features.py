@@ -49,7 +49,7 @@ class RandomFourier:
         rng = np.random.default_rng((self.seed, view))
         bandwidth = self.bandwidth or median_distance(sample, rng)
         frequencies = rng.standard_normal((sample.shape[1], self.count // 2))
-        return _Waves(frequencies, bandwidth)
+        return _FourierMap(frequencies, bandwidth)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Nystrom:
         # Repeated landmarks and smooth kernels leave eigenvalues that are rounding.
         kept = eigenvalues > len(landmarks) * np.finfo(np.float64).eps * eigenvalues[-1]
         root = V * np.where(kept, 1 / np.sqrt(np.where(kept, eigenvalues, 1)), 0)
-        return _Landmarks(landmarks, bandwidth, root)
+        return _NystromMap(landmarks, bandwidth, root)
 
 
 def median_distance(sample: Float[np.ndarray, "N D"], rng: np.random.Generator) -> float:
@@ -103,7 +103,7 @@ def median_distance(sample: Float[np.ndarray, "N D"], rng: np.random.Generator) 
 
 
 @dataclass(frozen=True)
-class _Waves:
+class _FourierMap:
     frequencies: np.ndarray
     bandwidth: float
 
@@ -113,7 +113,7 @@ class _Waves:
 
 
 @dataclass(frozen=True)
-class _Landmarks:
+class _NystromMap:
     landmarks: np.ndarray
     bandwidth: float
     root: np.ndarray

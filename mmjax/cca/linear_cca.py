@@ -7,13 +7,12 @@ import scipy.linalg
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from mmjax.cca.correlations import cosines, pearson
 from mmjax.cca.moments import Moments
 from mmjax.cca.view_estimator import Estimator, Solution, ViewEstimator
 from mmjax.cca.whitening import (
     Whitened,
-    cosines,
     orientation,
-    pearson,
     unit_directions,
     whiten,
 )
@@ -101,7 +100,7 @@ class LinearCCA(ViewEstimator):
             ConfigError: values that are not finite, or other columns than those of the batches
                 before.
         """
-        self._take((x, y), weight)
+        self._add_batch((x, y), weight)
         return self
 
     @overload

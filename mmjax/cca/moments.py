@@ -66,8 +66,8 @@ class Moments:
         width = sum(self.widths)
         self._exponents = np.full(width, -_EXPONENT)
         self._mean = np.zeros(width)
-        # R; or R'R, where that is kept
-        self._kept = np.zeros((width if squared else 0, width))
+        # R; or the scatter matrix R'R itself, where `squared`
+        self._scatter = np.zeros((width if squared else 0, width))
 
     @classmethod
     def of(
@@ -122,7 +122,7 @@ class Moments:
                     raise _too_large(name)
             self.eps = max(self.eps, part.eps)
             exponents = np.maximum(part.exponents, -_EXPONENT)
-            self._join(part.rows, part.weight, exponents, part.mean, part.factor)
+            self._merge_rows(part.rows, part.weight, exponents, part.mean, part.factor)
             return self
         hosted = [np.asarray(array) for array in arrays]
         kept = None if weight is None else weight > 0
@@ -132,7 +132,7 @@ class Moments:
         for start in range(0, len(hosted[0]), length):
             rows = slice(start, start + length)
             block = np.concatenate([a[rows].astype(np.float64) for a in hosted], axis=1)
-            self._take(block, np.ones(len(block)) if weight is None else weight[rows])
+            self._add_rows(block, np.ones(len(block)) if weight is None else weight[rows])
         return self
 
     def merge(self, other: "Moments") -> "Moments":
@@ -155,7 +155,9 @@ class Moments:
         if other.squared != self.squared:
             raise ConfigError("moments with and without `squared` do not fit: make both alike")
         self.eps = max(self.eps, other.eps)
-        self._join(other.rows, other.weight, other._exponents, other._mean, other._kept, True)
+        self._merge_rows(
+            other.rows, other.weight, other._exponents, other._mean, other._scatter, True
+        )
         return self
 
     @property
@@ -174,7 +176,7 @@ class Moments:
 
         They are to second moments what the centred views over sqrt(N - 1) are, with fewer rows.
         """
-        factor = self._kept
+        factor = self._scatter
         if self.squared:
             squares, V = scipy.linalg.eigh(factor)
             factor = np.sqrt(np.maximum(squares, 0))[:, None] * V.T
@@ -192,7 +194,7 @@ class Moments:
     def covariance(self) -> Float[np.ndarray, "D D"]:
         """The covariance of the columns of all views, side by side."""
         if self.squared:
-            square = np.ldexp(self._kept / self.degrees, self._exponents)
+            square = np.ldexp(self._scatter / self.degrees, self._exponents)
             return np.ldexp(square.T, self._exponents)
         factor = np.concatenate(self.factors, axis=1)
         return factor.T @ factor
@@ -200,7 +202,7 @@ class Moments:
     def _views(self, array: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(np.split(array, np.cumsum(self.widths)[:-1], axis=-1))
 
-    def _take(self, block: np.ndarray, weight: np.ndarray) -> None:
+    def _add_rows(self, block: np.ndarray, weight: np.ndarray) -> None:
         """Joins rows that the caller has checked and gives away."""
         kept = weight > 0
         if not kept.all():
@@ -218,20 +220,20 @@ class Moments:
         rest = share @ block  # a second pass takes away what the sum of the first lost to rounding
         block -= rest
         block *= np.sqrt(weight)[:, None]
-        self._join(len(block), total, exponents, mean + rest, block)
+        self._merge_rows(len(block), total, exponents, mean + rest, block)
 
-    def _join(
+    def _merge_rows(
         self,
         rows: int,
         weight: float,
         exponents: np.ndarray,
         mean: np.ndarray,
         block: np.ndarray,
-        kept: bool = False,
+        is_scatter: bool = False,
     ) -> None:
-        """Joins rows, centred and times the roots of their weights, or what is kept of such rows.
+        """Adds centred rows times the roots of their weights, or their factor or scatter matrix.
 
-        A factor is itself such rows; a square has to be told by `kept`.
+        A factor is itself such rows; with `squared`, `is_scatter` tells a scatter matrix from rows.
         """
         if weight == 0:
             return
@@ -239,21 +241,21 @@ class Moments:
         ours, theirs = self._exponents - common, exponents - common
         if ours.any():
             self._mean = np.ldexp(self._mean, ours)
-            self._kept = np.ldexp(self._kept, ours)
+            self._scatter = np.ldexp(self._scatter, ours)
             if self.squared:
-                self._kept = np.ldexp(self._kept.T, ours)
+                self._scatter = np.ldexp(self._scatter.T, ours)
         if theirs.any():
             mean, block = np.ldexp(mean, theirs), np.ldexp(block, theirs)
-            if self.squared and kept:
+            if self.squared and is_scatter:
                 block = np.ldexp(block.T, theirs)
         total = self.weight + weight
         step = mean - self._mean
-        between = np.sqrt(self.weight * (weight / total)) * step
+        mean_shift = np.sqrt(self.weight * (weight / total)) * step
         if self.squared:
-            self._kept += block if kept else block.T @ block
-            self._kept += np.outer(between, between)
+            self._scatter += block if is_scatter else block.T @ block
+            self._scatter += np.outer(mean_shift, mean_shift)
         else:
-            self._kept = _triangle(self._kept, np.vstack([block, between]))
+            self._scatter = _triangle(self._scatter, np.vstack([block, mean_shift]))
         self._mean = self._mean + step * (weight / total)
         self._exponents, self.weight, self.rows = common, total, self.rows + rows
 

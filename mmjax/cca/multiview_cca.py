@@ -7,17 +7,16 @@ import scipy.linalg
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from mmjax.cca.correlations import cosines, mean_pairwise
 from mmjax.cca.moments import Moments
 from mmjax.cca.view_estimator import (
     Estimator,
     Solution,
     ViewEstimator,
     checked_projection,
-    mean_pairwise,
 )
 from mmjax.cca.whitening import (
     Whitened,
-    cosines,
     orientation,
     unit_directions,
     whiten,
@@ -62,7 +61,7 @@ class _MultiviewCCA(ViewEstimator):
             ConfigError: values that are not finite, or other columns than those of the batches
                 before.
         """
-        self._take(views, weight)
+        self._add_batch(views, weight)
         return self
 
     def transform(self, *views: ArrayLike) -> tuple[Float[np.ndarray, "N k"], ...]:
@@ -127,22 +126,22 @@ class _MultiviewCCA(ViewEstimator):
     @property
     def eigenvalues_(self) -> np.ndarray:
         """The eigenvalue of each direction, [k]; 0 where there is none."""
-        return self._solved()._result().extra["eigenvalues"]
+        return self._ensure_solved()._result().extra["eigenvalues"]
 
     def _whitened(self, moments: Moments) -> list[Whitened]:
         both = zip(moments.factors, moments.noise, strict=True)
         return [whiten(factor, noise, self.ridge) for factor, noise in both]
 
-    def _finished(
+    def _scaled_and_signed(
         self, views: Sequence[Whitened], directions: Sequence[np.ndarray], eigenvalues: np.ndarray
     ) -> Solution:
         """Drops directions along which the views are opposed, and scales and signs the others."""
         raw = [view.factor @ d for view, d in zip(views, directions, strict=True)]
-        alone = sum(np.square(z).sum(axis=0) for z in raw)
-        together = np.square(sum(raw)).sum(axis=0) - alone  # covariances of the pairs
+        within = sum(np.square(z).sum(axis=0) for z in raw)
+        between_views = np.square(sum(raw)).sum(axis=0) - within  # covariances of the pairs
         # Rounding, where a correlation is 0. Below are the negatives of correlations that were
         # found: there are fewer than k directions in which the views agree.
-        kept = together > -1e-10 * alone
+        kept = between_views > -1e-10 * within
         pairs = [
             unit_directions(view, d[:, kept], self.k)
             for view, d in zip(views, directions, strict=True)
@@ -203,7 +202,9 @@ class MCCA(_MultiviewCCA):
             between[block, block] = 0
         eigenvalues, E = scipy.linalg.eigh(between)
         top = E[:, ::-1][:, : self.k]
-        return self._finished(views, [top[block] for block in blocks], eigenvalues[::-1][: self.k])
+        return self._scaled_and_signed(
+            views, [top[block] for block in blocks], eigenvalues[::-1][: self.k]
+        )
 
 
 class GCCA(_MultiviewCCA):
@@ -251,7 +252,7 @@ class GCCA(_MultiviewCCA):
         Raises:
             ConfigError: as `transform`.
         """
-        predictors = self._solved()._result().extra["predictors"]
+        predictors = self._ensure_solved()._result().extra["predictors"]
         with np.errstate(over="ignore", invalid="ignore"):
             total = sum(x @ a for x, a in zip(self._centred(views), predictors, strict=True))
         return checked_projection(np.asarray(total))
@@ -264,7 +265,7 @@ class GCCA(_MultiviewCCA):
         # Below, as in `unit_directions`, there is a ridge that swamps the direction, or nothing.
         top = Vt[: self.k].T * (S > 1e-7)
         directions = np.split(top, np.cumsum([view.factor.shape[1] for view in views])[:-1])
-        solution = self._finished(views, directions, np.square(S))
+        solution = self._scaled_and_signed(views, directions, np.square(S))
         # With G = P V / S, the left singular vectors, the regressions on the views, P_v' G = V_v S,
         # sum to G times S^2.
         kept, sign = solution.extra["kept"], solution.extra["sign"]

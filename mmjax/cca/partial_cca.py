@@ -4,10 +4,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from mmjax.cca.correlations import pearson
 from mmjax.cca.linear_cca import canonical_pair
 from mmjax.cca.moments import Moments
 from mmjax.cca.view_estimator import Estimator, Solution, ViewEstimator, checked_projection
-from mmjax.cca.whitening import pearson, whiten
+from mmjax.cca.whitening import whiten
 from mmjax.errors import ConfigError
 
 
@@ -96,7 +97,7 @@ class PartialCCA(ViewEstimator):
             ConfigError: values that are not finite, or other columns than those of the batches
                 before.
         """
-        self._take((x, y, z), weight)
+        self._add_batch((x, y, z), weight)
         return self
 
     def transform(
@@ -120,8 +121,8 @@ class PartialCCA(ViewEstimator):
         extra = self._result().extra
         X, Y, Z = self._centred((x, y, z))
         with np.errstate(over="ignore", invalid="ignore"):
-            W = Z @ extra["whiten"]
-            to_x, to_y = extra["along"]
+            W = Z @ extra["z_weights"]
+            to_x, to_y = extra["coefficients"]
             zx, zy = (X - W @ to_x) @ a, (Y - W @ to_y) @ b
         return checked_projection(zx), checked_projection(zy)
 
@@ -160,9 +161,9 @@ class PartialCCA(ViewEstimator):
     @property
     def regression_(self) -> tuple[np.ndarray, np.ndarray]:
         """The coefficients of x and of y on z, [D3, D1] and [D3, D2]."""
-        extra = self._solved()._result().extra
+        extra = self._ensure_solved()._result().extra
         with np.errstate(over="ignore", invalid="ignore"):
-            to_x, to_y = (extra["whiten"] @ along for along in extra["along"])
+            to_x, to_y = (extra["z_weights"] @ on_w for on_w in extra["coefficients"])
         if not (np.isfinite(to_x).all() and np.isfinite(to_y).all()):
             raise ConfigError("the coefficients on z overflow: bring the views nearer in scale")
         return to_x, to_y
@@ -178,14 +179,16 @@ class PartialCCA(ViewEstimator):
         *noises, noise_z = moments.noise
         z = whiten(given, noise_z, 0)
         noise_w = noise_z @ np.abs(z.weights)  # of the whitened z
-        views, along = [], []
+        views, coefficients = [], []
         for factor, noise in zip(both, noises, strict=True):
-            first = z.factor.T @ factor
-            rest = factor - z.factor @ first
-            again = z.factor.T @ rest  # a second pass takes away what rounding left of the first
-            along.append(first + again)
+            on_z = z.factor.T @ factor
+            residual = factor - z.factor @ on_z
+            # A second pass removes what rounding left of the first.
+            correction = z.factor.T @ residual
+            coefficients.append(on_z + correction)
             # A residual is no more exact than what it is the difference of.
-            taken = (np.abs(z.factor).sum(axis=0) * moments.eps + noise_w) @ np.abs(first)
-            views.append(whiten(rest - z.factor @ again, noise + taken, self.ridge))
+            noise_of_fit = (np.abs(z.factor).sum(axis=0) * moments.eps + noise_w) @ np.abs(on_z)
+            views.append(whiten(residual - z.factor @ correction, noise + noise_of_fit, self.ridge))
         weights, correlations = canonical_pair(*views, k=self.k)
-        return Solution(weights, correlations, {"whiten": z.weights, "along": along})
+        extra = {"z_weights": z.weights, "coefficients": coefficients}
+        return Solution(weights, correlations, extra)

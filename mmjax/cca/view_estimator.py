@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mmjax.cca.moments import Moments, as_view, check_finite, check_rows
-from mmjax.cca.whitening import pearson
 from mmjax.errors import ConfigError, unknown_name
 
 Estimator = TypeVar("Estimator", bound="ViewEstimator")
@@ -93,12 +92,12 @@ class ViewEstimator(abc.ABC):
         Raises:
             ConfigError: as `partial_fit`; or there was no batch.
         """
-        self._forget()
+        self._reset()
         for batch in batches:
-            self._take(batch, None)
+            self._add_batch(batch, None)
         if not hasattr(self, "moments_"):
             raise ConfigError("the stream held no batch: give it at least one")
-        return self._solved()
+        return self._ensure_solved()
 
     def fit_moments(self: Estimator, moments: Moments) -> Estimator:
         """Fits to moments that were computed elsewhere, or merged.
@@ -112,10 +111,10 @@ class ViewEstimator(abc.ABC):
         Raises:
             ConfigError: moments of another number of views, or as `fit`.
         """
-        self._forget()
+        self._reset()
         self._check_views(moments.widths)
         self.moments_ = copy.deepcopy(moments)
-        return self._solved()
+        return self._ensure_solved()
 
     @property
     def mean_(self) -> tuple[np.ndarray, ...]:
@@ -125,12 +124,12 @@ class ViewEstimator(abc.ABC):
     @property
     def weights_(self) -> tuple[np.ndarray, ...]:
         """The directions of each view, [D_v, k]."""
-        return self._solved()._result().weights
+        return self._ensure_solved()._result().weights
 
     @property
     def correlations_(self) -> np.ndarray:
         """The correlations of the projections of the data of the fit, [k]."""
-        return self._solved()._result().correlations
+        return self._ensure_solved()._result().correlations
 
     # What subclasses define or use.
 
@@ -159,11 +158,11 @@ class ViewEstimator(abc.ABC):
         return x
 
     def _fit(self: Estimator, views: Sequence[ArrayLike], weight: ArrayLike | None) -> Estimator:
-        self._forget()
-        self._take(views, weight)
-        return self._solved()
+        self._reset()
+        self._add_batch(views, weight)
+        return self._ensure_solved()
 
-    def _take(self, views: Sequence[ArrayLike], weight: ArrayLike | None) -> None:
+    def _add_batch(self, views: Sequence[ArrayLike], weight: ArrayLike | None) -> None:
         names = self._names(len(views))
         arrays = [as_view(view, name) for view, name in zip(views, names, strict=True)]
         self._accumulate(arrays, weight, names)
@@ -257,7 +256,7 @@ class ViewEstimator(abc.ABC):
             )
         return self.moments_
 
-    def _solved(self: Estimator) -> Estimator:
+    def _ensure_solved(self: Estimator) -> Estimator:
         moments = self._fitted_moments()
         if self._solution is None:
             if moments.rows < 2:
@@ -275,7 +274,7 @@ class ViewEstimator(abc.ABC):
         assert self._solution is not None
         return self._solution
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self.__dict__.pop("moments_", None)
         self._solution = None
 
@@ -294,9 +293,3 @@ def checked_projection(projected: np.ndarray) -> np.ndarray:
             "the projections overflow: these examples are not on the scale of those of the fit"
         )
     return projected
-
-
-def mean_pairwise(projections: Sequence[np.ndarray]) -> np.ndarray:
-    """Pearson's correlations averaged over all pairs of views, [k]."""
-    pairs = [(i, j) for j in range(len(projections)) for i in range(j)]
-    return np.mean([pearson(projections[i], projections[j]) for i, j in pairs], axis=0)

@@ -7,8 +7,8 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float
 
+from mmjax.cca.correlations import column_norms
 from mmjax.cca.moments import LEAST
-from mmjax.errors import ConfigError
 
 
 class Whitened(NamedTuple):
@@ -96,35 +96,3 @@ def orientation(weights: Sequence[np.ndarray]) -> Float[np.ndarray, " k"]:
         entry = np.take_along_axis(a, np.abs(a).argmax(0)[None], 0)[0]
         sign = np.where(sign == 0, np.sign(entry), sign)
     return np.where(sign == 0, 1.0, sign)
-
-
-def column_norms(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
-    """The Euclidean norms of columns; no square overflows."""
-    largest = np.abs(x).max(axis=0, initial=0.0)
-    unit = np.where(largest > 0, largest, 1)
-    return unit * np.linalg.norm(x / unit, axis=0)
-
-
-def cosines(zx: Float[np.ndarray, "N k"], zy: Float[np.ndarray, "N k"]) -> np.ndarray:
-    """The cosine between each pair of columns, 0 where one of them is 0; clipped to [-1, 1]."""
-    norms = column_norms(zx), column_norms(zy)
-    zx, zy = (z / np.where(norm > 0, norm, 1) for z, norm in zip((zx, zy), norms, strict=True))
-    cosine = (zx * zy).sum(axis=0)
-    # Only rounding goes above 1.
-    if not (np.abs(cosine) < 1 + 1e-9).all():
-        raise AssertionError(f"a correlation of {cosine} is more than rounding above 1")
-    return np.clip(cosine, -1, 1)
-
-
-def pearson(zx: Float[np.ndarray, "N k"], zy: Float[np.ndarray, "N k"]) -> np.ndarray:
-    """Pearson's correlation of each pair of columns, [k]; 0 where one of them does not vary."""
-    if len(zx) == 0:
-        raise ConfigError("there are no examples to correlate")
-    centred = []
-    for z in (zx, zy):
-        largest = np.abs(z).max(axis=0)
-        z = z / np.where(largest > 0, largest, 1)
-        z = z - z.mean(axis=0)
-        # 1e-10 of the largest entry is what rounding leaves of a constant projection.
-        centred.append(np.where(np.linalg.norm(z, axis=0) > 1e-10 * np.sqrt(len(z)), z, 0))
-    return cosines(*centred)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from mmjax.cca import LinearCCA
-from mmjax.cca.whitening import pearson
+from mmjax.cca.correlations import pearson
 from mmjax.data import eval_batches
 from mmjax.errors import ConfigError, check_sizes
 from mmjax.evaluation.embeddings import check_views, check_width, together

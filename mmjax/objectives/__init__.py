@@ -42,6 +42,14 @@ from mmjax.objectives.focal import Focal, focal
 from mmjax.objectives.joint_embedding import JointEmbedding, joint_embedding
 from mmjax.objectives.noi import NOI, noi_loss
 from mmjax.objectives.objective import Objective
+from mmjax.objectives.pair_distances import (
+    DimensionwiseCorrelation,
+    RelativeDistance,
+    UnitDistance,
+    dimensionwise_correlation,
+    relative_distance,
+    unit_distance,
+)
 from mmjax.objectives.reconstruction import (
     BernoulliReconstruction,
     KLDivergence,
@@ -53,14 +61,6 @@ from mmjax.objectives.reconstruction import (
 from mmjax.objectives.redundancy import BarlowTwins, VICReg, barlow_twins, vicreg
 from mmjax.objectives.running_covariance import RunningCovariance
 from mmjax.objectives.soft_cca import SoftCCA, soft_cca_loss
-from mmjax.objectives.unwhitened import (
-    DimensionwiseCorrelation,
-    RelativeDistance,
-    UnitDistance,
-    dimensionwise_correlation,
-    relative_distance,
-    unit_distance,
-)
 
 __all__ = [
     "DCCA",

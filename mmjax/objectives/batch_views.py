@@ -19,9 +19,8 @@ from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from mmjax.errors import ConfigError
+from mmjax.objectives.batch_covariance import covariance, ridged_cholesky, scaled_and_centred
 from mmjax.objectives.objective import rows_weight, working_dtype
-from mmjax.objectives.whitened_pair import centred as centred_over_scale
-from mmjax.objectives.whitened_pair import cholesky, covariance
 
 
 class BatchViews(NamedTuple):
@@ -34,12 +33,12 @@ class BatchViews(NamedTuple):
     degrees: jax.Array  # what sums over rows are divided by: max(sum(weight) - 1, 1)
 
     @property
-    def share(self) -> jax.Array:
+    def covariance_weight(self) -> jax.Array:
         """The weight of each row in a covariance, [B, 1]."""
         return (self.weight / self.degrees)[:, None]
 
     @property
-    def whole(self) -> tuple[jax.Array, ...]:
+    def unscaled(self) -> tuple[jax.Array, ...]:
         """The centred views in their own units, [B, D_v] each."""
         return tuple(x * scale for x, scale in zip(self.centred, self.scales, strict=True))
 
@@ -47,11 +46,11 @@ class BatchViews(NamedTuple):
         """The covariance [D1, D2] of centred columns."""
         return covariance(first, second, self.weight, self.degrees)
 
-    def lower(self, view: int, ridge: jax.Array) -> jax.Array:
+    def cholesky(self, view: int, ridge: jax.Array) -> jax.Array:
         """The Cholesky factor [D, D] of a view's covariance with its ridge; takes no gradient."""
         x = lax.stop_gradient(self.centred[view])
         scale = self.scales[view]
-        return cholesky(self.covariance(x, x), self.means[view], ridge / scale / scale)
+        return ridged_cholesky(self.covariance(x, x), self.means[view], ridge / scale / scale)
 
 
 def batch_views(
@@ -90,11 +89,11 @@ def batch_views(
     share = (rows / jnp.maximum(jnp.sum(rows), jnp.finfo(dtype).tiny))[:, None]
     centred, means, scales = [], [], []
     for h in kept:
-        x, mean, scale = centred_over_scale(lax.stop_gradient(h) / common, rows)
-        moving = h / (common * scale)
-        moving = moving - jnp.sum(share * moving, axis=0, keepdims=True)
+        x, mean, scale = scaled_and_centred(lax.stop_gradient(h) / common, rows)
+        differentiable = h / (common * scale)
+        differentiable = differentiable - jnp.sum(share * differentiable, axis=0, keepdims=True)
         # The values are those of x, whose mean is taken away twice; the gradient is the same.
-        centred.append(x + (moving - lax.stop_gradient(moving)))
+        centred.append(x + (differentiable - lax.stop_gradient(differentiable)))
         means.append(mean)
         scales.append(common * scale)
     degrees = jnp.maximum(jnp.sum(rows) - 1, 1)

@@ -1,7 +1,7 @@
 """Deep CCA: minus the sum of the canonical correlations of two views, with a closed-form gradient.
 
-What keeps values and gradients finite, whatever the rank or scale of finite inputs, is told in
-`whitened_pair`; the two ways to the correlations are in `cca_solvers`.
+`batch_covariance` says what keeps values and gradients finite, whatever the rank or scale of finite
+inputs; the two ways to compute the correlations are in `cca_solvers`.
 """
 
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ def dcca_loss_and_telemetry(
 
     Returns:
         The loss, and without a gradient: `deviation_1`, `effective_rank_1`, `condition_1` and the
-        same of view 2, as `whitened_pair.collapse_telemetry` defines them; `correlation_mean`;
+        same of view 2, as `cca_telemetry.collapse_telemetry` defines them; `correlation_mean`;
         with the exact solver also `correlation_largest` and `correlation_smallest`.
 
     Raises:

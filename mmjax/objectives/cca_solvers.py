@@ -21,28 +21,29 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float
 
-from mmjax.objectives.whitened_pair import (
+from mmjax.objectives.batch_covariance import matmul
+from mmjax.objectives.cca_gradients import (
     WhitenedPair,
-    collapse_telemetry,
-    matmul,
+    covariance_gradients,
     view_gradients,
     whitened_pair,
 )
+from mmjax.objectives.cca_telemetry import collapse_telemetry
 
 ITERATIONS = 11  # after these a ratio of FLOOR has grown to 1 - 2e-11
 FLOOR = 1e-3  # of the largest singular value; a smaller one would meet float32 rounding at the edge
 _MARGIN = 1.001  # keeps ratios below 1, where rounding is under 1e-3
 
 Telemetry = dict[str, jax.Array]
-_Residuals = tuple[Any, ...]  # a WhitenedPair, what the backward pass needs, two `_like`
+_Residuals = tuple[Any, ...]  # a WhitenedPair, what the backward pass needs, two `_empty_like`
 
 
-def _like(*views: jax.Array) -> tuple[jax.Array, ...]:
+def _empty_like(*views: jax.Array) -> tuple[jax.Array, ...]:
     """Empty arrays that carry the types of the views, to which the gradients go back."""
     return tuple(jnp.zeros((0,), h.dtype) for h in views)
 
 
-def _to_views(
+def _cotangents(
     gradients: tuple[jax.Array, jax.Array], likes: Sequence[jax.Array], pair: WhitenedPair
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     first, second = (g.astype(like.dtype) for g, like in zip(gradients, likes, strict=True))
@@ -81,19 +82,19 @@ def _exact_forward(
     rho = jnp.minimum(rho, 1)  # only rounding goes above
     A1 = solve_triangular(pair.lower1, U, lower=True, trans=1)  # [D1, K], canonical directions
     A2 = solve_triangular(pair.lower2, Vt.T, lower=True, trans=1)
-    return (rho, collapse_telemetry(pair)), (pair, A1, A2, rho, *_like(h1, h2))
+    return (rho, collapse_telemetry(pair)), (pair, A1, A2, rho, *_empty_like(h1, h2))
 
 
 def _exact_backward(
-    residuals: _Residuals, bars: tuple[jax.Array, Telemetry]
+    residuals: _Residuals, cotangents: tuple[jax.Array, Telemetry]
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     # d rho_i = a1_i' dC12 a2_i - rho_i/2 (a1_i' dC11 a1_i + a2_i' dC22 a2_i).
     pair, A1, A2, rho, *likes = residuals
-    rho_bar = bars[0]
+    rho_bar = cotangents[0]
     G12 = matmul(A1 * rho_bar[None, :], A2.T)
     G11 = matmul(A1 * (rho_bar * rho)[None, :], A1.T)
     G22 = matmul(A2 * (rho_bar * rho)[None, :], A2.T)
-    return _to_views(view_gradients(pair, G12, G11, G22), likes, pair)
+    return _cotangents(view_gradients(pair, G12, G11, G22), likes, pair)
 
 
 exact_correlations.defvjp(_exact_forward, _exact_backward)
@@ -121,7 +122,7 @@ def _newton_schulz_forward(
     pair = whitened_pair(h1, h2, weight, ridge)
     Q = polar_factor(pair.T)
     total = jnp.clip(jnp.sum(pair.T * Q), 0, min(pair.T.shape))  # only rounding goes beyond
-    residuals = (pair, *covariance_gradients(pair, Q), *_like(h1, h2))
+    residuals = (pair, *covariance_gradients(pair, Q), *_empty_like(h1, h2))
     return (total, collapse_telemetry(pair)), residuals
 
 
@@ -150,43 +151,20 @@ def _squared_forward(
     left = solve_triangular(pair.lower2, jnp.hstack([T1.T, T.T]), lower=True, trans=1)
     G12, T2 = left[:, :d1].T, left[:, d1:]
     gradients = (2 * G12, 2 * matmul(T1, T1.T), 2 * matmul(T2, T2.T))
-    return total, (pair, *gradients, *_like(h1, h2))
+    return total, (pair, *gradients, *_empty_like(h1, h2))
 
 
 def _backward(
     residuals: _Residuals, bar: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     pair, G12, G11, G22, *likes = residuals
-    return _to_views(view_gradients(pair, bar * G12, bar * G11, bar * G22), likes, pair)
+    return _cotangents(view_gradients(pair, bar * G12, bar * G11, bar * G22), likes, pair)
 
 
-newton_schulz_sum.defvjp(_newton_schulz_forward, lambda kept, bars: _backward(kept, bars[0]))
+newton_schulz_sum.defvjp(
+    _newton_schulz_forward, lambda kept, cotangents: _backward(kept, cotangents[0])
+)
 squared_sum.defvjp(_squared_forward, _backward)
-
-
-def covariance_gradients(
-    pair: WhitenedPair, Q: Float[Array, "D1 D2"]
-) -> tuple[Float[Array, "D1 D2"], Float[Array, "D1 D1"], Float[Array, "D2 D2"]]:
-    """Gradients of a function f of the singular values of T with respect to the covariances.
-
-    From df = tr(Q'dT) follow, as T Q' and T'Q are symmetric,
-
-        df/dC12 = L1^-T Q L2^-1,    df/dC11 = -1/2 L1^-T T Q' L1^-1,    df/dC22 likewise.
-
-    Args:
-        pair: the whitened views.
-        Q: the gradient of f at T.
-
-    Returns:
-        G12, G11 and G22 as `view_gradients` takes them.
-    """
-    T, d1, d2 = pair.T, *pair.T.shape
-    right = solve_triangular(pair.lower1, jnp.hstack([Q, T]), lower=True, trans=1)
-    Q1, T1 = right[:, :d2], right[:, d2:]
-    left = solve_triangular(pair.lower2, jnp.hstack([Q1.T, Q.T, T.T]), lower=True, trans=1)
-    G12, Q2, T2 = left[:, :d1].T, left[:, d1 : 2 * d1], left[:, 2 * d1 :]
-    G11, G22 = matmul(Q1, T1.T), matmul(Q2, T2.T)
-    return G12, (G11 + G11.T) / 2, (G22 + G22.T) / 2
 
 
 def polar_factor(

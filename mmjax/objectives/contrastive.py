@@ -113,9 +113,9 @@ def info_nce(
     _check_temperature(temperature)
     cosine, rows = _cosines(jnp.asarray(z1), jnp.asarray(z2), weight)
     logits = cosine / jnp.asarray(temperature, cosine.dtype)
-    there = rows > 0
+    counted = rows > 0
     # The diagonal stays, so that a row of weight 0 has a finite loss to be left out.
-    kept = (there[:, None] & there[None, :]) | jnp.eye(len(rows), dtype=bool)
+    kept = (counted[:, None] & counted[None, :]) | jnp.eye(len(rows), dtype=bool)
     matching = jnp.diagonal(logits)
     logits = jnp.where(kept, logits, -jnp.inf)
     forward = jax.nn.logsumexp(logits, axis=1) - matching
@@ -172,9 +172,9 @@ def _cosines(
     check_pair(z1, z2)
     dtype = working_dtype(z1, z2)
     rows = jnp.ones(len(z1), dtype) if weight is None else jnp.asarray(weight, dtype)
-    there = rows[:, None] > 0
-    n1 = _normalised(jnp.where(there, z1.astype(dtype), 0))
-    n2 = _normalised(jnp.where(there, z2.astype(dtype), 0))
+    counted = rows[:, None] > 0
+    n1 = _normalised(jnp.where(counted, z1.astype(dtype), 0))
+    n2 = _normalised(jnp.where(counted, z2.astype(dtype), 0))
     return jnp.einsum("id,jd->ij", n1, n2, precision=lax.Precision.HIGHEST), rows
 
 

@@ -126,11 +126,11 @@ def weighted_sum(
 
     A row that counts and has no class gives NaN.
     """
-    there = rows > 0
+    counted = rows > 0
     loss = jnp.where(chosen.any(axis=1), loss, jnp.nan)
     if class_weights is not None:
         rows = rows * weight_of_label(class_weights, chosen, rows.dtype)
-    return jnp.sum(jnp.where(there, loss, 0) * rows), jnp.sum(rows)
+    return jnp.sum(jnp.where(counted, loss, 0) * rows), jnp.sum(rows)
 
 
 def _check_smoothing(label_smoothing: float | int) -> None:

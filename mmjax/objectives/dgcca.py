@@ -10,6 +10,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from mmjax.objectives.batch_covariance import matmul
 from mmjax.objectives.batch_views import (
     batch_views,
     check_not_negative,
@@ -19,7 +20,6 @@ from mmjax.objectives.batch_views import (
     with_gradient_of,
 )
 from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
-from mmjax.objectives.whitened_pair import matmul
 from mmjax.structs import Batch, Outputs
 
 
@@ -72,9 +72,9 @@ def dgcca_loss(
 
     with every X_v centred. Those are the largest eigenvalues of C a = lambda D a, where C is the
     covariance of all views side by side and D the blocks of single views in it, ridge added: a
-    matrix of sum(D_v) rows, not of N. The gradient holds the directions a fixed (see
-    `batch_views`): d lambda = a'(dC - lambda dD) a. The module `whitened_pair` says what is added
-    to the variances so that any finite views give finite numbers.
+    matrix of sum(D_v) rows, not of N. In the gradient the directions a are constant (stop-gradient,
+    see `batch_views`): d lambda = a'(dC - lambda dD) a. The module `batch_covariance` says what is
+    added to the variances so that any finite views give finite numbers.
 
     Without a ridge the loss does not change under invertible linear maps of the views, and at the
     best linear maps it is k V - the sum of `GCCA`'s eigenvalues.
@@ -103,20 +103,22 @@ def dgcca_loss(
     k = checked_k(k, views)
     dtype = batch.weight.dtype
     count = len(batch.centred)
-    lowers = [batch.lower(v, jnp.asarray(ridge, dtype)) for v in range(count)]
+    lowers = [batch.cholesky(v, jnp.asarray(ridge, dtype)) for v in range(count)]
     joint = lax.stop_gradient(jnp.concatenate(batch.centred, axis=1))
     half = _solve_blocks(lowers, batch.covariance(joint, joint))
     T = _solve_blocks(lowers, half.T)
     eigenvalues, E = jnp.linalg.eigh((T + T.T) / 2)
     eigenvalues, E = eigenvalues[::-1][:k], E[:, ::-1][:, :k]
     value = count * k - jnp.sum(jnp.clip(eigenvalues, 0, count))  # only rounding goes beyond
-    together, alone = jnp.zeros((), dtype), jnp.zeros((), dtype)
+    sum_of_projections, sum_of_squares = jnp.zeros((), dtype), jnp.zeros((), dtype)
     for x, lower, block in zip(batch.centred, lowers, _split(E, lowers), strict=True):
         z = matmul(x, unwhiten(lower, block))
-        together = together + z
-        alone = alone + jnp.square(z)
-    change = batch.share * (eigenvalues[None, :] * alone - jnp.square(together))
-    return with_gradient_of(value, jnp.sum(change))
+        sum_of_projections = sum_of_projections + z
+        sum_of_squares = sum_of_squares + jnp.square(z)
+    surrogate = batch.covariance_weight * (
+        eigenvalues[None, :] * sum_of_squares - jnp.square(sum_of_projections)
+    )
+    return with_gradient_of(value, jnp.sum(surrogate))
 
 
 def _split(matrix: jax.Array, lowers: Sequence[jax.Array]) -> list[jax.Array]:

@@ -10,6 +10,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from mmjax.objectives.batch_covariance import matmul, ridged_cholesky
 from mmjax.objectives.batch_views import (
     batch_views,
     check_not_negative,
@@ -20,7 +21,6 @@ from mmjax.objectives.batch_views import (
     with_gradient_of,
 )
 from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
-from mmjax.objectives.whitened_pair import cholesky, matmul
 from mmjax.structs import Batch, Outputs
 
 
@@ -72,7 +72,7 @@ def dmcca_loss(
     loss = -mean_i rho_i. The D x D matrices add the views up, so one direction a serves all views:
     dimension d means the same in each. That is what sets it apart from `DGCCA` and `MCCA`, where
     every view has its own. The gradient holds the directions fixed (see `batch_views`); the module
-    `whitened_pair` says what is added to the variances so that finite views give finite numbers.
+    `batch_covariance` says what is added to the variances so that finite views give finite numbers.
 
     One and the same invertible linear map of all views does not change it if the ridge is 0;
     different maps do. The paper shrinks R_W towards a multiple of I, where this has a ridge.
@@ -103,24 +103,30 @@ def dmcca_loss(
     check_rows(views)
     k = checked_k(k, views)
     centred, scale, others = batch.centred, batch.scales[0], len(batch.centred) - 1
-    fixed = lax.stop_gradient(centred)
-    within, total = jnp.zeros((), fixed[0].dtype), jnp.zeros((), fixed[0].dtype)
-    for x in fixed:
+    constant = lax.stop_gradient(centred)
+    within, total = jnp.zeros((), constant[0].dtype), jnp.zeros((), constant[0].dtype)
+    for x in constant:
         within = within + batch.covariance(x, x)
         total = total + x
     mean = jnp.sqrt(sum(jnp.square(mean) for mean in batch.means))
-    lower = cholesky(within, mean, len(fixed) * jnp.asarray(ridge, scale.dtype) / scale / scale)
+    lower = ridged_cholesky(
+        within, mean, len(constant) * jnp.asarray(ridge, scale.dtype) / scale / scale
+    )
     between = batch.covariance(total, total) - within
     half = solve_triangular(lower, between, lower=True)
     T = solve_triangular(lower, half.T, lower=True) / others
     rho, E = jnp.linalg.eigh((T + T.T) / 2)
     rho, E = jnp.clip(rho[::-1][:k], -1 / others, 1), E[:, ::-1][:, :k]
     directions = unwhiten(lower, E)
-    together, alone = jnp.zeros((), rho.dtype), jnp.zeros((), rho.dtype)
+    sum_of_projections, sum_of_squares = jnp.zeros((), rho.dtype), jnp.zeros((), rho.dtype)
     for x in centred:
         z = matmul(x, directions)
-        together = together + z
-        alone = alone + jnp.square(z)
+        sum_of_projections = sum_of_projections + z
+        sum_of_squares = sum_of_squares + jnp.square(z)
     # d rho = a'(dR_B / (V - 1) - rho dR_W) a
-    change = batch.share * ((1 + others * rho)[None, :] * alone - jnp.square(together)) / others
-    return with_gradient_of(-jnp.mean(rho), jnp.sum(change) / k)
+    surrogate = (
+        batch.covariance_weight
+        * ((1 + others * rho)[None, :] * sum_of_squares - jnp.square(sum_of_projections))
+        / others
+    )
+    return with_gradient_of(-jnp.mean(rho), jnp.sum(surrogate) / k)

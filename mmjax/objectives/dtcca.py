@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError, check_sizes
+from mmjax.objectives.batch_covariance import covariance, matmul
 from mmjax.objectives.batch_views import (
     BatchViews,
     batch_views,
@@ -22,7 +23,6 @@ from mmjax.objectives.batch_views import (
     with_gradient_of,
 )
 from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
-from mmjax.objectives.whitened_pair import covariance, matmul
 from mmjax.structs import Batch, Outputs
 
 LARGEST = 2**25  # numbers in one array; 128 MiB of float32
@@ -130,12 +130,12 @@ def dtcca_loss(
             f"an array of {largest:,} numbers, above the limit of {LARGEST:,}: project the views "
             "to fewer dimensions, or use smaller batches"
         )
-    fixed = lax.stop_gradient(batch.centred)
-    lowers = [batch.lower(v, jnp.asarray(ridge, x.dtype)) for v, x in enumerate(fixed)]
+    constant = lax.stop_gradient(batch.centred)
+    lowers = [batch.cholesky(v, jnp.asarray(ridge, x.dtype)) for v, x in enumerate(constant)]
     # By products, which stay on the device of their rows; a triangular solve of rows would not.
     whitened = [
         matmul(x, unwhiten(lower, jnp.eye(len(lower), dtype=lower.dtype)))
-        for lower, x in zip(lowers, fixed, strict=True)
+        for lower, x in zip(lowers, constant, strict=True)
     ]
     tensor = _covariance_tensor(whitened, batch)
     factors, scales = _best_approximation(tensor, k, iterations)
@@ -149,8 +149,8 @@ def dtcca_loss(
         projected = matmul(x, unwhiten(lower, factor))
         product = product * projected
         whitening = whitening + projected * matmul(x, unwhiten(lower, m))
-    change = jnp.sum(batch.share * scales[None, :] * (product - whitening / 2))
-    return with_gradient_of(-value, -change)
+    surrogate = jnp.sum(batch.covariance_weight * scales[None, :] * (product - whitening / 2))
+    return with_gradient_of(-value, -surrogate)
 
 
 def _covariance_tensor(whitened: Sequence[jax.Array], batch: BatchViews) -> jax.Array:

@@ -76,10 +76,10 @@ def eckart_young_loss(
     batch = batch_views(views, weight)
     check_one_width(views)
     dtype = batch.weight.dtype
-    total, alone, within = (jnp.zeros((), dtype) for _ in range(3))
-    for z in batch.whole:
+    total, squares, within = (jnp.zeros((), dtype) for _ in range(3))
+    for z in batch.unscaled:
         total = total + z
-        alone = alone + jnp.square(z)
+        squares = squares + jnp.square(z)
         within = within + batch.covariance(z, z)
-    between = jnp.sum(batch.share * (jnp.square(total) - alone))
+    between = jnp.sum(batch.covariance_weight * (jnp.square(total) - squares))
     return not_nan(jnp.sum(jnp.square(within)) - 2 * between)

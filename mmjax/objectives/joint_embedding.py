@@ -126,9 +126,9 @@ def joint_embedding(
     _check_numbers(regularization, margin)
     dtype = working_dtype(f, g)
     rows = jnp.ones(len(f), dtype) if weight is None else jnp.asarray(weight, dtype)
-    there = rows > 0
-    f = jnp.where(there[:, None], f.astype(dtype), 0)
-    g = jnp.where(there[:, None], g.astype(dtype), 0)
+    counted = rows > 0
+    f = jnp.where(counted[:, None], f.astype(dtype), 0)
+    g = jnp.where(counted[:, None], g.astype(dtype), 0)
     pair = rows[:, None] * rows[None, :]
     s = jnp.where(pair > 0, s.astype(dtype), 0)
 
@@ -137,10 +137,10 @@ def joint_embedding(
     norms = jnp.sum(jnp.square(f), axis=1) + jnp.sum(jnp.square(g), axis=1)
     loss = loss + regularization * weighted_mean(norms, rows)
     if margin is not None:
-        apart = square > 0
-        distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
-        short = jax.nn.relu(margin - distance)
-        loss = loss + weighted_mean(jnp.square(short), jnp.where(s == 0, pair, 0))
+        distinct = square > 0
+        distance = jnp.where(distinct, jnp.sqrt(jnp.where(distinct, square, 1)), 0)
+        shortfall = jax.nn.relu(margin - distance)
+        loss = loss + weighted_mean(jnp.square(shortfall), jnp.where(s == 0, pair, 0))
     return loss
 
 

@@ -9,10 +9,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
+from mmjax.objectives.batch_covariance import matmul
 from mmjax.objectives.batch_views import batch_views, check_one_width, not_nan
 from mmjax.objectives.objective import Objective, check_two_views, paired_views, weighted_mean
 from mmjax.objectives.running_covariance import Memory, RunningCovariance, check_decay, no_memory
-from mmjax.objectives.whitened_pair import matmul
 from mmjax.structs import Batch, Outputs
 
 
@@ -109,17 +109,17 @@ def noi_loss(
     _check_ridge(ridge)
     batch = batch_views((z1, z2), weight)
     check_one_width((z1, z2))
-    views, rows = batch.whole, batch.weight
+    views, rows = batch.unscaled, batch.weight
     before = memory or tuple(RunningCovariance.empty(z.shape[1], z.dtype) for z in views)
     after, targets = [], []
     for view, running in zip(views, before, strict=True):
-        fixed = jax.lax.stop_gradient(view)
-        running = running.updated(batch.covariance(fixed, fixed), decay, rows)
+        constant = jax.lax.stop_gradient(view)
+        running = running.updated(batch.covariance(constant, constant), decay, rows)
         after.append(running)
-        targets.append(matmul(fixed, _inverse_root(running.mean, ridge)))
+        targets.append(matmul(constant, _inverse_root(running.mean, ridge)))
     (f, g), (whitened_f, whitened_g) = views, targets
-    apart = jnp.sum(jnp.square(f - whitened_g) + jnp.square(g - whitened_f), axis=1)
-    return not_nan(weighted_mean(apart, rows)), (after[0], after[1])
+    squared_distance = jnp.sum(jnp.square(f - whitened_g) + jnp.square(g - whitened_f), axis=1)
+    return not_nan(weighted_mean(squared_distance, rows)), (after[0], after[1])
 
 
 def _inverse_root(C: jax.Array, ridge: float | int) -> jax.Array:

@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
+from mmjax.objectives.batch_covariance import covariance
 from mmjax.objectives.batch_views import batch_views, check_not_negative, not_nan, standardised
 from mmjax.objectives.objective import Objective, check_pair, check_two_views, paired_views
-from mmjax.objectives.whitened_pair import covariance
 from mmjax.structs import Batch, Outputs
 
 
@@ -126,8 +126,8 @@ def barlow_twins(
     n1, n2 = (standardised(batch, view) for view in range(2))
     R = covariance(n1, n2, batch.weight, jnp.ones((), n1.dtype))
     diagonal = jnp.diagonal(R)
-    across = jnp.sum(jnp.square(R * (1 - jnp.eye(len(R), dtype=R.dtype))))
-    return jnp.sum(jnp.square(1 - diagonal)) + redundancy * across
+    off_diagonal = jnp.sum(jnp.square(R * (1 - jnp.eye(len(R), dtype=R.dtype))))
+    return jnp.sum(jnp.square(1 - diagonal)) + redundancy * off_diagonal
 
 
 def vicreg(
@@ -177,17 +177,17 @@ def vicreg(
     z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
     check_pair(z1, z2)
     batch = batch_views((z1, z2), weight)
-    dtype, there = batch.weight.dtype, batch.weight[:, None] > 0
+    dtype, counted = batch.weight.dtype, batch.weight[:, None] > 0
     total = jnp.sum(batch.weight)
-    apart = jnp.where(there, z1.astype(dtype), 0) - jnp.where(there, z2.astype(dtype), 0)
-    mean_square = jnp.sum(batch.weight[:, None] * jnp.square(apart))
+    difference = jnp.where(counted, z1.astype(dtype), 0) - jnp.where(counted, z2.astype(dtype), 0)
+    mean_square = jnp.sum(batch.weight[:, None] * jnp.square(difference))
     loss = invariance * mean_square / jnp.where(total > 0, total, 1)
-    for z in batch.whole:
+    for z in batch.unscaled:
         C = batch.covariance(z, z)
         deviation = jnp.sqrt(jnp.diagonal(C) + epsilon)
-        across = jnp.sum(jnp.square(C * (1 - jnp.eye(len(C), dtype=dtype))))
+        off_diagonal = jnp.sum(jnp.square(C * (1 - jnp.eye(len(C), dtype=dtype))))
         loss = loss + variance * jnp.mean(jax.nn.relu(target - deviation))
-        loss = loss + covariance * across / len(C)
+        loss = loss + covariance * off_diagonal / len(C)
     return jnp.where(total > 0, not_nan(loss), 0)
 
 

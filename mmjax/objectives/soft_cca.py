@@ -111,7 +111,7 @@ def soft_cca_loss(
         # Over the rows, as n is by their number: the entries of C are correlations.
         C = batch.covariance(n, n) * batch.degrees
         running = running.updated(C, decay, batch.weight)
-        across = 1 - jnp.eye(n.shape[1], dtype=n.dtype)
-        loss = loss + decorrelation * jnp.sum(jnp.abs(running.mean * across))
+        off_diagonal = 1 - jnp.eye(n.shape[1], dtype=n.dtype)
+        loss = loss + decorrelation * jnp.sum(jnp.abs(running.mean * off_diagonal))
         after.append(jax.lax.stop_gradient(running))
     return loss, (after[0], after[1])

@@ -103,7 +103,7 @@ def test_arrays_on_two_devices_are_summed_there_in_float64(kind, weighted, monke
         x[weight == 0] = np.nan
     moments = Moments((4, 3))
     with monkeypatch.context() as patch:
-        patch.setattr(Moments, "_take", None)  # the way of arrays on the host is closed
+        patch.setattr(Moments, "_add_rows", None)  # the way of arrays on the host is closed
         for rows in (slice(0, 60), slice(60, 120)):
             part = {name: value[rows] for name, value in options.items()}
             moments.update(*sharded(x[rows], y[rows], kind=kind), **part)
@@ -125,7 +125,7 @@ def test_float32_devices_err_by_what_they_say():
     part = sharded_moments(sharded(x, y), None, np.float32)
     assert part.eps == np.finfo(np.float32).eps
     moments = Moments((4, 3))
-    moments._join(part.rows, part.weight, part.exponents, part.mean, part.factor)
+    moments._merge_rows(part.rows, part.weight, part.exponents, part.mean, part.factor)
     moments.eps = part.eps
     # 1e-6 of the largest variance, as the docstring says; not float64's 1e-12.
     assert_same(moments, expected.moments_, rtol=2e-6)

@@ -162,9 +162,11 @@ def relative_distance(
     largest = jnp.maximum(jnp.abs(z1).max(axis=1), jnp.abs(z2).max(axis=1))
     scale = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))[:, None]
     z1, z2 = z1 / scale, z2 / scale  # which the ratio does not see, so that no square overflows
-    lengths = jnp.sum(jnp.square(z1) + jnp.square(z2), axis=1)
-    apart = jnp.sum(jnp.square(z1 - z2), axis=1)
-    return weighted_mean(apart / jnp.where(lengths > 0, lengths, 1), rows)
+    squared_lengths = jnp.sum(jnp.square(z1) + jnp.square(z2), axis=1)
+    squared_distance = jnp.sum(jnp.square(z1 - z2), axis=1)
+    return weighted_mean(
+        squared_distance / jnp.where(squared_lengths > 0, squared_lengths, 1), rows
+    )
 
 
 def unit_distance(
