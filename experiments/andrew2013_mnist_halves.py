@@ -11,11 +11,12 @@ Expected, five seeds: linear CCA 28.49, kernel CCA 40.37 (random Fourier) and 41
 one each of the kernels'.
 """
 
+from mmjax.cca import Nystrom, RandomFourier
 from mmjax.data import MNISTHalves
 from mmjax.encoders import MLP, Flatten
 from mmjax.evaluation import CCA, KCCA, HeldOutCorrelation
 from mmjax.models import DualEncoder
-from mmjax.objectives import DCCA, Nystrom, RandomFourier
+from mmjax.objectives import DCCA
 from mmjax.studies import Published, Study
 from mmjax.training import AdamW, Cosine, Experiment, Training
 

@@ -15,11 +15,11 @@ matching 0.269 and 0.225, semantic matching centred 0.300 and 0.230 (published 0
 0.277 and 0.226, unverified). Half a minute on 2 cores.
 """
 
+from mmjax.cca import Nystrom
 from mmjax.data import Wikipedia
 from mmjax.encoders import Flatten
 from mmjax.evaluation import CCA, KCCA, Retrieval, Semantic
 from mmjax.models import DualEncoder
-from mmjax.objectives import Nystrom
 from mmjax.studies import Published, Study
 from mmjax.training import Experiment, Training
 

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from mmjax.cca import LinearCCA
+from mmjax.cca.correlations import pearson
 from mmjax.data import eval_batches
 from mmjax.errors import ConfigError, check_sizes
 from mmjax.evaluation.embeddings import check_views, check_width, paired_embeddings
@@ -13,8 +15,6 @@ from mmjax.evaluation.evaluator import Evaluator, Neither, Reads, Task, Value
 from mmjax.evaluation.features import check_metrics
 from mmjax.evaluation.predictor import Predictor
 from mmjax.evaluation.projections import CCA, Projection
-from mmjax.objectives import LinearCCA
-from mmjax.objectives.whitening import pearson
 from mmjax.structs import unit_floats
 
 

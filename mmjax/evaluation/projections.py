@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
+from mmjax.cca import GCCA, MCCA, KernelCCA, LinearCCA, Nystrom, RandomFourier
 from mmjax.errors import ConfigError, check_sizes
 from mmjax.evaluation.embeddings import check_embeddings, check_width, paired_embeddings
 from mmjax.evaluation.evaluator import Task
 from mmjax.evaluation.predictor import Predictor
-from mmjax.objectives import GCCA, MCCA, KernelCCA, LinearCCA, Nystrom, RandomFourier
 
 Analysis = LinearCCA | MCCA | GCCA  # KernelCCA is a LinearCCA
 
@@ -105,7 +105,7 @@ class Projection(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class CCA(Projection):
-    """Linear CCA of two views, see `mmjax.objectives.LinearCCA`.
+    """Linear CCA of two views, see `mmjax.cca.LinearCCA`.
 
     Attributes:
         views: the two modalities.
@@ -125,7 +125,7 @@ class CCA(Projection):
 
 @dataclasses.dataclass(frozen=True)
 class KCCA(Projection):
-    """Kernel CCA of two views by random features, see `mmjax.objectives.KernelCCA`.
+    """Kernel CCA of two views by random features, see `mmjax.cca.KernelCCA`.
 
     Attributes:
         views: the two modalities.
@@ -154,7 +154,7 @@ class KCCA(Projection):
 
 @dataclasses.dataclass(frozen=True)
 class MCCAProjection(Projection):
-    """Multi-view CCA of two views or more, see `mmjax.objectives.MCCA`.
+    """Multi-view CCA of two views or more, see `mmjax.cca.MCCA`.
 
     Attributes:
         views: the modalities.
@@ -172,7 +172,7 @@ class MCCAProjection(Projection):
 
 @dataclasses.dataclass(frozen=True)
 class GCCAProjection(Projection):
-    """Generalised CCA of two views or more, see `mmjax.objectives.GCCA`.
+    """Generalised CCA of two views or more, see `mmjax.cca.GCCA`.
 
     Attributes:
         views: the modalities.

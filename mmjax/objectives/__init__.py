@@ -1,13 +1,24 @@
 """Objectives: pure functions of arrays, and beside each the small config that experiments list.
 
 `dcca_loss`, `dcca_loss_and_telemetry`, `squared_cca_loss`, `canonical_correlations`, `dgcca_loss`,
-`dmcca_loss`, `dtcca_loss`, `eckart_young_loss`, `LinearCCA`, `MCCA`, `GCCA`, `PartialCCA`,
-`KernelCCA`, `noi_loss`, `soft_cca_loss`, `info_nce`, `sigmoid_contrastive`, `barlow_twins`,
-`vicreg`, `joint_embedding`, `dimensionwise_correlation`, `relative_distance`, `unit_distance`,
-`squared_reconstruction`, `bernoulli_reconstruction`, `kl_divergence`, `cross_entropy`, `focal`,
-`binary_cross_entropy` and `squared_error` need nothing else of mmjax.
+`dmcca_loss`, `dtcca_loss`, `eckart_young_loss`, `noi_loss`, `soft_cca_loss`, `info_nce`,
+`sigmoid_contrastive`, `barlow_twins`, `vicreg`, `joint_embedding`, `dimensionwise_correlation`,
+`relative_distance`, `unit_distance`, `squared_reconstruction`, `bernoulli_reconstruction`,
+`kl_divergence`, `cross_entropy`, `focal`, `binary_cross_entropy` and `squared_error` need nothing
+else of mmjax. The estimators of `mmjax.cca` (`LinearCCA`, `KernelCCA`, ...) can be imported from
+here too.
 """
 
+from mmjax.cca import (
+    GCCA,
+    MCCA,
+    KernelCCA,
+    LinearCCA,
+    Moments,
+    Nystrom,
+    PartialCCA,
+    RandomFourier,
+)
 from mmjax.objectives.auxiliary_loss import AuxiliaryLoss
 from mmjax.objectives.binary_cross_entropy import BinaryCrossEntropy, binary_cross_entropy
 from mmjax.objectives.cca import (
@@ -32,14 +43,16 @@ from mmjax.objectives.dtcca import DTCCA, dtcca_loss
 from mmjax.objectives.eckart_young import EckartYoung, eckart_young_loss
 from mmjax.objectives.focal import Focal, focal
 from mmjax.objectives.joint_embedding import JointEmbedding, joint_embedding
-from mmjax.objectives.kernel_cca import KernelCCA
-from mmjax.objectives.kernel_features import Nystrom, RandomFourier
-from mmjax.objectives.linear_cca import LinearCCA
-from mmjax.objectives.moments import Moments
-from mmjax.objectives.multiview_cca import GCCA, MCCA
 from mmjax.objectives.noi import NOI, noi_loss
 from mmjax.objectives.objective import Objective, ObjectiveModule, PureObjective
-from mmjax.objectives.partial_cca import PartialCCA
+from mmjax.objectives.pair_distances import (
+    DimensionwiseCorrelation,
+    RelativeDistance,
+    UnitDistance,
+    dimensionwise_correlation,
+    relative_distance,
+    unit_distance,
+)
 from mmjax.objectives.reconstruction import (
     BernoulliReconstruction,
     KLDivergence,
@@ -52,14 +65,6 @@ from mmjax.objectives.redundancy import BarlowTwins, VICReg, barlow_twins, vicre
 from mmjax.objectives.running_covariance import RunningCovariance
 from mmjax.objectives.soft_cca import SoftCCA, soft_cca_loss
 from mmjax.objectives.squared_error import SquaredError, squared_error
-from mmjax.objectives.unwhitened import (
-    DimensionwiseCorrelation,
-    RelativeDistance,
-    UnitDistance,
-    dimensionwise_correlation,
-    relative_distance,
-    unit_distance,
-)
 
 __all__ = [
     "DCCA",

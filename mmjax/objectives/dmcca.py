@@ -1,4 +1,4 @@
-"""Deep multiset CCA: covariance between the views over covariance within them, in one space."""
+"""Deep multiset CCA: between-view over within-view covariance, along directions shared by all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from mmjax.objectives.batch_covariance import matmul, ridged_cholesky
 from mmjax.objectives.batch_views import (
     batch_views,
     check_not_negative,
@@ -19,7 +20,6 @@ from mmjax.objectives.batch_views import (
     with_gradient_of,
 )
 from mmjax.objectives.objective import PureObjective, check_distinct_views, common_rows
-from mmjax.objectives.whitened_pair import cholesky, matmul
 from mmjax.structs import Batch, Outputs, Term
 
 
@@ -68,26 +68,27 @@ def dmcca_loss(
 
         R_B a = rho (V - 1) R_W a,   R_B = sum_{v != w} C_vw,   R_W = sum_v (C_vv + ridge I)
 
-    loss = -mean_i rho_i. The D x D matrices add the views up, so one direction a serves all views:
-    dimension d means the same in each. That is what sets it apart from `DGCCA` and `MCCA`, where
-    every view has its own. The gradient holds the directions fixed (see `batch_views`); the module
-    `whitened_pair` says what is added to the variances so that finite views give finite numbers.
+    loss = -mean_i rho_i. The D x D matrices are sums over the views, so all views share one
+    direction a: dimension d means the same in each. In `DGCCA` and `MCCA` every view has its own
+    directions. In the gradient the directions are constant (stop-gradient, see `batch_views`); the
+    module `batch_covariance` says what is added to the variances so that finite views give finite
+    results.
 
-    One and the same invertible linear map of all views does not change it if the ridge is 0;
-    different maps do. The paper shrinks R_W towards a multiple of I, where this has a ridge.
+    Without a ridge the loss is invariant to one invertible linear map of all views, but not to a
+    different map of each. The paper shrinks R_W towards a multiple of I; here it has a ridge.
 
     Args:
         views: two or more, [B, D] each; row i of every view is of the same example.
         ridge: added to every variance of every view, in squared units of the views.
         k: how many of the largest correlations to average; all D if None.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, between -1 and 1 / (V - 1), in float32 (float64 for float64 views).
 
     Raises:
-        ConfigError: (a ValueError) fewer than two views, shapes that do not fit, B < D, a `k`
+        ConfigError: (a ValueError) fewer than two views, shapes that do not match, B < D, a `k`
             outside 1..D, or a negative ridge.
 
     Reference:
@@ -96,30 +97,36 @@ def dmcca_loss(
         Canonical Correlation Analysis simply explained, 2018.
     """
     check_not_negative(ridge=ridge)
-    # One scale, as the sums over views would not survive different ones.
+    # One scale for all views, because sums over views need common units.
     batch = batch_views(views, weight, one_scale=True)
     check_one_width(views)
     check_rows(views)
     k = checked_k(k, views)
     centred, scale, others = batch.centred, batch.scales[0], len(batch.centred) - 1
-    fixed = lax.stop_gradient(centred)
-    within, total = jnp.zeros((), fixed[0].dtype), jnp.zeros((), fixed[0].dtype)
-    for x in fixed:
+    constant = lax.stop_gradient(centred)
+    within, total = jnp.zeros((), constant[0].dtype), jnp.zeros((), constant[0].dtype)
+    for x in constant:
         within = within + batch.covariance(x, x)
         total = total + x
     mean = jnp.sqrt(sum(jnp.square(mean) for mean in batch.means))
-    lower = cholesky(within, mean, len(fixed) * jnp.asarray(ridge, scale.dtype) / scale / scale)
+    lower = ridged_cholesky(
+        within, mean, len(constant) * jnp.asarray(ridge, scale.dtype) / scale / scale
+    )
     between = batch.covariance(total, total) - within
     half = solve_triangular(lower, between, lower=True)
     T = solve_triangular(lower, half.T, lower=True) / others
     rho, E = jnp.linalg.eigh((T + T.T) / 2)
     rho, E = jnp.clip(rho[::-1][:k], -1 / others, 1), E[:, ::-1][:, :k]
     directions = unwhiten(lower, E)
-    together, alone = jnp.zeros((), rho.dtype), jnp.zeros((), rho.dtype)
+    sum_of_projections, sum_of_squares = jnp.zeros((), rho.dtype), jnp.zeros((), rho.dtype)
     for x in centred:
         z = matmul(x, directions)
-        together = together + z
-        alone = alone + jnp.square(z)
+        sum_of_projections = sum_of_projections + z
+        sum_of_squares = sum_of_squares + jnp.square(z)
     # d rho = a'(dR_B / (V - 1) - rho dR_W) a
-    change = batch.share * ((1 + others * rho)[None, :] * alone - jnp.square(together)) / others
-    return with_gradient_of(-jnp.mean(rho), jnp.sum(change) / k)
+    surrogate = (
+        batch.covariance_weight
+        * ((1 + others * rho)[None, :] * sum_of_squares - jnp.square(sum_of_projections))
+        / others
+    )
+    return with_gradient_of(-jnp.mean(rho), jnp.sum(surrogate) / k)

@@ -1,4 +1,4 @@
-"""Losses that keep embeddings from collapsing without negatives: Barlow Twins and VICReg."""
+"""Losses that prevent collapse without negative pairs: Barlow Twins and VICReg."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
+from mmjax.objectives.batch_covariance import covariance
 from mmjax.objectives.batch_views import batch_views, check_not_negative, not_nan, standardised
 from mmjax.objectives.objective import PureObjective, check_pair, check_two_views, paired_views
-from mmjax.objectives.whitened_pair import covariance
 from mmjax.structs import Batch, Outputs, Term
 
 
@@ -46,16 +46,16 @@ class BarlowTwins(PureObjective):
 
 @dataclass(frozen=True, kw_only=True)
 class VICReg(PureObjective):
-    """VICReg between two views: partners close, every dimension varied, no two dimensions alike.
+    """VICReg between two views: partners close, a minimum variance, dimensions uncorrelated.
 
     Attributes:
         weight: factor of this term in the training loss.
         views: names of the two embeddings, of equal width.
         invariance: factor of the mean squared distance of partners.
-        variance: factor of the terms that want every standard deviation to reach `target`.
+        variance: factor of the hinge terms on standard deviations below `target`.
         covariance: factor of the squared covariances of different dimensions.
-        target: the standard deviation that is enough.
-        epsilon: added to variances before the root.
+        target: standard deviation from which there is no penalty.
+        epsilon: added to variances before the square root.
     """
 
     weight: float = 1.0
@@ -108,12 +108,12 @@ def barlow_twins(
         z1: first view [B, D].
         z2: second view [B, D], row i the partner of row i of `z1`.
         redundancy: factor of the second sum; lambda in the paper.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
-        The loss, in float32 (float64 for float64 views). A dimension that does not vary, but for
-        rounding, has correlations 0 and gradient 0.
+        The loss, in float32 (float64 for float64 views). A dimension that is constant up to
+        rounding has correlations 0 and gradient 0.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ, or a negative redundancy.
@@ -128,8 +128,8 @@ def barlow_twins(
     n1, n2 = (standardised(batch, view) for view in range(2))
     R = covariance(n1, n2, batch.weight, jnp.ones((), n1.dtype))
     diagonal = jnp.diagonal(R)
-    across = jnp.sum(jnp.square(R * (1 - jnp.eye(len(R), dtype=R.dtype))))
-    return jnp.sum(jnp.square(1 - diagonal)) + redundancy * across
+    off_diagonal = jnp.sum(jnp.square(R * (1 - jnp.eye(len(R), dtype=R.dtype))))
+    return jnp.sum(jnp.square(1 - diagonal)) + redundancy * off_diagonal
 
 
 def vicreg(
@@ -158,10 +158,10 @@ def vicreg(
         invariance: factor of s; lambda in the paper.
         variance: factor of v; mu in the paper.
         covariance: factor of c; nu in the paper.
-        target: the standard deviation that is enough; gamma in the paper.
-        epsilon: positive, added to variances before the root.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        target: standard deviation from which there is no penalty; gamma in the paper.
+        epsilon: positive, added to variances before the square root.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, in float32 (float64 for float64 views). It grows with the fourth power of the
@@ -179,17 +179,17 @@ def vicreg(
     z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
     check_pair(z1, z2)
     batch = batch_views((z1, z2), weight)
-    dtype, there = batch.weight.dtype, batch.weight[:, None] > 0
+    dtype, counted = batch.weight.dtype, batch.weight[:, None] > 0
     total = jnp.sum(batch.weight)
-    apart = jnp.where(there, z1.astype(dtype), 0) - jnp.where(there, z2.astype(dtype), 0)
-    mean_square = jnp.sum(batch.weight[:, None] * jnp.square(apart))
+    difference = jnp.where(counted, z1.astype(dtype), 0) - jnp.where(counted, z2.astype(dtype), 0)
+    mean_square = jnp.sum(batch.weight[:, None] * jnp.square(difference))
     loss = invariance * mean_square / jnp.where(total > 0, total, 1)
-    for z in batch.whole:
+    for z in batch.unscaled:
         C = batch.covariance(z, z)
         deviation = jnp.sqrt(jnp.diagonal(C) + epsilon)
-        across = jnp.sum(jnp.square(C * (1 - jnp.eye(len(C), dtype=dtype))))
+        off_diagonal = jnp.sum(jnp.square(C * (1 - jnp.eye(len(C), dtype=dtype))))
         loss = loss + variance * jnp.mean(jax.nn.relu(target - deviation))
-        loss = loss + covariance * across / len(C)
+        loss = loss + covariance * off_diagonal / len(C)
     return jnp.where(total > 0, not_nan(loss), 0)
 
 

@@ -8,10 +8,10 @@ import pytest
 from representations import VIEWS, experiment, predictor, without
 from sklearn.neighbors import kneighbors_graph
 
+from mmjax.cca import LinearCCA
 from mmjax.errors import ConfigError, DataError
 from mmjax.evaluation import CCA, Clustering, clustering_accuracy
 from mmjax.evaluation.clustering import spectral_embedding
-from mmjax.objectives import LinearCCA
 
 
 @pytest.mark.parametrize(

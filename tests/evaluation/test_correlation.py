@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from mmjax.cca import LinearCCA
 from mmjax.data import DigitsHalves, Shapes
 from mmjax.data.dataset import ArraySource
 from mmjax.encoders import MLP, LeNet, TextTransformer
@@ -12,7 +13,7 @@ from mmjax.errors import ConfigError
 from mmjax.evaluation import CCA, HeldOutCorrelation, RawCorrelation
 from mmjax.fusion import Concat
 from mmjax.models import DualEncoder, FusionModel
-from mmjax.objectives import DCCA, LinearCCA
+from mmjax.objectives import DCCA
 from mmjax.structs import Outputs
 from mmjax.training import Experiment, Predictor, Training
 

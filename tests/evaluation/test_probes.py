@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.svm import LinearSVC
 
+from mmjax.cca import LinearCCA
 from mmjax.data import DigitsHalves
 from mmjax.errors import ConfigError, DataError
 from mmjax.evaluation import CCA, LinearProbe
-from mmjax.objectives import LinearCCA
 
 SIZES = {"train": 120, "valid": 70, "test": 90}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from representations import VIEWS, experiment, predictor
 
+from mmjax.cca import GCCA, MCCA, KernelCCA, LinearCCA, Nystrom, RandomFourier
 from mmjax.data import DigitsHalves
 from mmjax.encoders import MLP
 from mmjax.errors import ConfigError, DataError
@@ -22,7 +23,6 @@ from mmjax.evaluation import (
 )
 from mmjax.evaluation.features import features_of
 from mmjax.models import MultiEncoder
-from mmjax.objectives import GCCA, MCCA, KernelCCA, LinearCCA, Nystrom, RandomFourier
 from mmjax.training.config import check_types, from_json, to_json
 from mmjax.training.overrides import override
 

@@ -7,6 +7,7 @@ import pytest
 from representations import VIEWS, experiment, predictor, without
 from sklearn.metrics import average_precision_score
 
+from mmjax.cca import LinearCCA
 from mmjax.errors import ConfigError, DataError
 from mmjax.evaluation import (
     CCA,
@@ -18,7 +19,6 @@ from mmjax.evaluation import (
 )
 from mmjax.evaluation.ranking import average_precision, random_average_precision
 from mmjax.evaluation.retrieval import _centred
-from mmjax.objectives import LinearCCA
 
 
 def test_average_precision_agrees_with_scikit_learn():

@@ -10,10 +10,10 @@ from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from mmjax.cca import LinearCCA
 from mmjax.data import DigitsHalves
 from mmjax.errors import ConfigError, DataError
 from mmjax.evaluation import CCA, Retrieval, Semantic
-from mmjax.objectives import LinearCCA
 
 SIZES = {"train": 120, "valid": 60, "test": 50}
 COSTS = (1e-3, 1.0)

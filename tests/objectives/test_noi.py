@@ -11,8 +11,9 @@ from awkward_views import awkward_view
 from hypothesis import given, settings
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from mmjax.cca import LinearCCA
 from mmjax.errors import ConfigError
-from mmjax.objectives import NOI, LinearCCA, RunningCovariance, noi_loss
+from mmjax.objectives import NOI, RunningCovariance, noi_loss
 from mmjax.structs import Batch, Outputs
 
 B, D = 10, 3

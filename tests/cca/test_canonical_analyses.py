@@ -1,4 +1,4 @@
-"""What all canonical analyses promise: any order of batches, finite results, plain refusals."""
+"""What all estimators promise: any order of batches, finite results, plain refusals."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +7,7 @@ import sklearn.base
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmjax.errors import ConfigError
-from mmjax.objectives import (
+from mmjax.cca import (
     GCCA,
     MCCA,
     KernelCCA,
@@ -18,6 +17,7 @@ from mmjax.objectives import (
     PartialCCA,
     RandomFourier,
 )
+from mmjax.errors import ConfigError
 
 FEATURES = RandomFourier(count=16, bandwidth=3.0)
 MAKE = {
@@ -101,7 +101,7 @@ def test_the_score_is_of_the_fitted_directions_and_refits_nothing(name):
 
 @pytest.mark.parametrize("name", [name for name in MAKE if name != "partial"])
 def test_one_view_is_projected_without_the_others(name, monkeypatch):
-    monkeypatch.setattr("mmjax.objectives.view_estimator.ROWS", 7)
+    monkeypatch.setattr("mmjax.cca.view_estimator.ROWS", 7)
     estimator, unfitted = MAKE[name](2, 1e-3).fit(*views(name)), MAKE[name](2, 1e-3)
     held_out = views(name, rows=30, seed=1)
     for view, (x, expected) in enumerate(
@@ -207,7 +207,7 @@ def test_any_finite_views_give_finite_results(name, drawn, ridge, k, rows):
     held_out = drawn[: len(whole)]
     sentence = attempt(estimator.score, *held_out)
     if sentence:
-        assert "not on the scale" in sentence
+        assert "to the scale of the data" in sentence
     else:
         assert abs(estimator.score(*held_out)) <= k + 1e-9
 
@@ -243,17 +243,17 @@ def test_what_cannot_work_is_refused(name):
     refused("choose k from 1 to", MAKE[name](40, 0.1).fit, *good)
     refused("rows", MAKE[name](1, 0.1).fit, good[0], *(v[:-1] for v in good[1:]))
     refused("at least 2", MAKE[name](1, 0.1).fit, *(v[:1] for v in good))
-    refused("views were given", MAKE[name](1, 0.1).fit_stream, [(good[0],)])
-    refused("held no batch", MAKE[name](1, 0.1).fit_stream, [])
+    refused("got 1 views: give", MAKE[name](1, 0.1).fit_stream, [(good[0],)])
+    refused("the stream is empty", MAKE[name](1, 0.1).fit_stream, [])
     refused("negative", MAKE[name], 1, -1.0)
-    refused("infinite", MAKE[name], 1, float("inf"))
+    refused("finite", MAKE[name], 1, float("inf"))
     if name != "nystrom":  # which takes no more features than rows
         refused("a ridge above 0", MAKE[name](1, 0.0).fit, *(v[:3] for v in good))
     estimator = MAKE[name](1, 0.1).fit(*good)
     refused("columns", estimator.partial_fit, *(v[:, :2] for v in good))
     refused("columns", estimator.transform, *(v[:, :2] for v in good))
     assert estimator.moments_.rows == 200
-    wanted = "call prepare first" if name in ("kernel", "nystrom") else "views were given"
+    wanted = "call prepare first" if name in ("kernel", "nystrom") else "got 1 views: give"
     refused(wanted, MAKE[name](1, 0.1).fit_moments, Moments((3,)))
     with pytest.raises(RuntimeError, match="call fit first"):
         MAKE[name](1, 0.1).transform(*good)

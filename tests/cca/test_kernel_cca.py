@@ -5,8 +5,8 @@ import pytest
 import scipy.linalg
 from scipy.spatial.distance import cdist
 
-from mmjax.objectives import KernelCCA, LinearCCA, Nystrom, RandomFourier
-from mmjax.objectives.kernel_features import median_distance
+from mmjax.cca import KernelCCA, LinearCCA, Nystrom, RandomFourier
+from mmjax.cca.kernel_features import median_distance
 
 RIDGE = 1e-3
 
@@ -118,8 +118,8 @@ def test_large_fits_are_mapped_in_parts(monkeypatch):
     for features in (RandomFourier(16), Nystrom(10)):
         whole = KernelCCA(2, RIDGE, features).fit(x, y)
         with monkeypatch.context() as patch:
-            patch.setattr("mmjax.objectives.kernel_cca.ROWS", 70)
-            patch.setattr("mmjax.objectives.view_estimator.ROWS", 70)
+            patch.setattr("mmjax.cca.kernel_cca.ROWS", 70)
+            patch.setattr("mmjax.cca.view_estimator.ROWS", 70)
             parts = KernelCCA(2, RIDGE, features).fit(x, y)
             projected = parts.transform(x, y)
         np.testing.assert_allclose(parts.correlations_, whole.correlations_, atol=1e-10)

@@ -7,17 +7,16 @@ import scipy.linalg
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from mmjax.objectives.moments import Moments
-from mmjax.objectives.view_estimator import (
+from mmjax.cca.correlations import cosines, mean_pairwise
+from mmjax.cca.moments import Moments
+from mmjax.cca.view_estimator import (
     Estimator,
     Solution,
     ViewEstimator,
     checked_projection,
-    mean_pairwise,
 )
-from mmjax.objectives.whitening import (
+from mmjax.cca.whitening import (
     Whitened,
-    cosines,
     orientation,
     unit_directions,
     whiten,
@@ -35,7 +34,7 @@ class _MultiviewCCA(ViewEstimator):
 
         Args:
             views: two or more, [N, D_v] each; row i of every view is of the same example.
-            weight: [N], not negative; a row of weight 0 is as if it were not there. All 1 if None.
+            weight: [N], not negative; a row of weight 0 is ignored. All 1 if None.
 
         Returns:
             This object.
@@ -49,7 +48,7 @@ class _MultiviewCCA(ViewEstimator):
     def partial_fit(
         self: Estimator, *views: ArrayLike, weight: ArrayLike | None = None
     ) -> Estimator:
-        """Takes in one batch more; the directions follow when they are asked for.
+        """Adds one batch; the directions are computed when they are next read.
 
         Args:
             views: [B, D_v] each.
@@ -59,10 +58,9 @@ class _MultiviewCCA(ViewEstimator):
             This object.
 
         Raises:
-            ConfigError: values that are not finite, or other columns than those of the batches
-                before.
+            ConfigError: values that are not finite, or other columns than in earlier batches.
         """
-        self._take(views, weight)
+        self._add_batch(views, weight)
         return self
 
     def transform(self, *views: ArrayLike) -> tuple[Float[np.ndarray, "N k"], ...]:
@@ -88,7 +86,7 @@ class _MultiviewCCA(ViewEstimator):
             x: its rows [N, D_v].
 
         Returns:
-            The projections [N, k], as `transform` gives them.
+            The projections [N, k], the same as from `transform`.
 
         Raises:
             ConfigError: no such view, or as `transform`.
@@ -103,7 +101,7 @@ class _MultiviewCCA(ViewEstimator):
             views: [N, D_v] each.
 
         Returns:
-            [k], each between -1 and 1; a pair counts 0 where a projection does not vary.
+            [k], each between -1 and 1; a pair counts as 0 where a projection is constant.
 
         Raises:
             ConfigError: as `transform`.
@@ -126,23 +124,24 @@ class _MultiviewCCA(ViewEstimator):
 
     @property
     def eigenvalues_(self) -> np.ndarray:
-        """The eigenvalue of each direction, [k]; 0 where there is none."""
-        return self._solved()._result().extra["eigenvalues"]
+        """The eigenvalue of each direction, [k]; 0 where there are fewer than k directions."""
+        return self._ensure_solved()._result().extra["eigenvalues"]
 
     def _whitened(self, moments: Moments) -> list[Whitened]:
         both = zip(moments.factors, moments.noise, strict=True)
         return [whiten(factor, noise, self.ridge) for factor, noise in both]
 
-    def _finished(
+    def _scaled_and_signed(
         self, views: Sequence[Whitened], directions: Sequence[np.ndarray], eigenvalues: np.ndarray
     ) -> Solution:
-        """Drops directions along which the views are opposed, and scales and signs the others."""
+        """Drops directions with negative correlation; scales and signs the others."""
         raw = [view.factor @ d for view, d in zip(views, directions, strict=True)]
-        alone = sum(np.square(z).sum(axis=0) for z in raw)
-        together = np.square(sum(raw)).sum(axis=0) - alone  # covariances of the pairs
-        # Rounding, where a correlation is 0. Below are the negatives of correlations that were
-        # found: there are fewer than k directions in which the views agree.
-        kept = together > -1e-10 * alone
+        within = sum(np.square(z).sum(axis=0) for z in raw)
+        # Twice the sum of the covariances of all pairs of views.
+        between_views = np.square(sum(raw)).sum(axis=0) - within
+        # The tolerance is rounding at a correlation of 0. Negative ones mirror positive ones that
+        # were found: then there are fewer than k directions with a positive correlation.
+        kept = between_views > -1e-10 * within
         pairs = [
             unit_directions(view, d[:, kept], self.k)
             for view, d in zip(views, directions, strict=True)
@@ -165,12 +164,12 @@ class MCCA(_MultiviewCCA):
 
         maximise sum_{v != w} a_v' C_vw a_w,   sum_v a_v' (C_vv + ridge I) a_v = 1,
 
-    a generalised eigenproblem, whose eigenvectors are taken for the directions. With two views the
+    a generalised eigenproblem, whose eigenvectors are the directions. With two views the
     eigenvalues are the canonical correlations, and the directions those of `LinearCCA`. Without a
     ridge the directions are those of `GCCA`.
 
-    Each view's directions are scaled and signed as those of `LinearCCA`. If there are fewer than k
-    along which the views agree, the weights of the others are 0.
+    Each view's directions are scaled and signed as those of `LinearCCA`. If fewer than k have a
+    positive correlation, the weights of the others are 0.
 
     Args:
         k: number of directions of each view.
@@ -203,7 +202,9 @@ class MCCA(_MultiviewCCA):
             between[block, block] = 0
         eigenvalues, E = scipy.linalg.eigh(between)
         top = E[:, ::-1][:, : self.k]
-        return self._finished(views, [top[block] for block in blocks], eigenvalues[::-1][: self.k])
+        return self._scaled_and_signed(
+            views, [top[block] for block in blocks], eigenvalues[::-1][: self.k]
+        )
 
 
 class GCCA(_MultiviewCCA):
@@ -215,8 +216,8 @@ class GCCA(_MultiviewCCA):
     centred. With two views and no ridge the eigenvalues are 1 + the canonical correlations, and the
     directions those of `LinearCCA`.
 
-    Each view's directions are scaled and signed as those of `LinearCCA`. If there are fewer than k
-    along which the views agree, the weights of the others are 0.
+    Each view's directions are scaled and signed as those of `LinearCCA`. If fewer than k have a
+    positive correlation, the weights of the others are 0.
 
     Args:
         k: number of directions of each view.
@@ -246,12 +247,12 @@ class GCCA(_MultiviewCCA):
             views: [N, D_v] each.
 
         Returns:
-            [N, k]; 0 where there is none.
+            [N, k]; 0 where there are fewer than k.
 
         Raises:
             ConfigError: as `transform`.
         """
-        predictors = self._solved()._result().extra["predictors"]
+        predictors = self._ensure_solved()._result().extra["predictors"]
         with np.errstate(over="ignore", invalid="ignore"):
             total = sum(x @ a for x, a in zip(self._centred(views), predictors, strict=True))
         return checked_projection(np.asarray(total))
@@ -261,10 +262,10 @@ class GCCA(_MultiviewCCA):
         P = np.concatenate([view.factor for view in views], axis=1)
         _, S, Vt = scipy.linalg.svd(P, full_matrices=False)
         S = S[: self.k]
-        # Below, as in `unit_directions`, there is a ridge that swamps the direction, or nothing.
+        # As in `unit_directions`: below 1e-7 the ridge dominates the direction, or it is rounding.
         top = Vt[: self.k].T * (S > 1e-7)
         directions = np.split(top, np.cumsum([view.factor.shape[1] for view in views])[:-1])
-        solution = self._finished(views, directions, np.square(S))
+        solution = self._scaled_and_signed(views, directions, np.square(S))
         # With G = P V / S, the left singular vectors, the regressions on the views, P_v' G = V_v S,
         # sum to G times S^2.
         kept, sign = solution.extra["kept"], solution.extra["sign"]

@@ -4,31 +4,33 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
+from mmjax.cca.correlations import pearson
+from mmjax.cca.linear_cca import canonical_pair
+from mmjax.cca.moments import Moments
+from mmjax.cca.view_estimator import Estimator, Solution, ViewEstimator, checked_projection
+from mmjax.cca.whitening import whiten
 from mmjax.errors import ConfigError
-from mmjax.objectives.linear_cca import canonical_pair
-from mmjax.objectives.moments import Moments
-from mmjax.objectives.view_estimator import Estimator, Solution, ViewEstimator, checked_projection
-from mmjax.objectives.whitening import pearson, whiten
 
 
 class PartialCCA(ViewEstimator):
-    """Linear CCA of what is left of x and y when a linear function of z is taken away.
+    """Linear CCA of the residuals of x and y after linear regression on z.
 
-        Cxy.z = Cxy - Cxz Czz^+ Czy,   and so for Cxx.z and Cyy.z;   linear CCA of these
+        Cxy.z = Cxy - Cxz Czz^+ Czy,   likewise Cxx.z and Cyy.z;   linear CCA of these
 
     The Schur complements come from the triangular factors of the views, not from a difference of
-    covariances, so that residuals may be small. `z` may have any rank; where x or y is a linear
-    function of z, nothing is left, and the weights and the correlation are 0.
+    covariances, so that small residuals keep their precision. `z` may have any rank; where x or y
+    is a linear function of z, the residual is 0, and so are the weights and the correlation.
 
     Args:
         k: number of pairs of directions.
-        ridge: added to every residual variance, in the units of the columns squared; z has none.
+        ridge: added to every residual variance, in the units of the columns squared; the regression
+            on z has no ridge.
 
     Attributes:
         mean_: the means of the columns of x, y and z.
         weights_: the directions, [D1, k] and [D2, k], scaled and signed as those of `LinearCCA`.
-        regression_: the coefficients of x and of y on z, [D3, D1] and [D3, D2]; one of many,
-            where z is not of full rank.
+        regression_: the coefficients of x and of y on z, [D3, D1] and [D3, D2]; not unique if z is
+            not of full rank.
         correlations_: Pearson correlations of the projected residuals of the data of the fit, [k].
         moments_: the `Moments` of the data of the fit.
 
@@ -61,8 +63,8 @@ class PartialCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2].
-            z: what is given [N, D3]; row i of all three is of the same example.
-            weight: [N], not negative; a row of weight 0 is as if it were not there. All 1 if None.
+            z: conditioning view [N, D3]; row i of all three is of the same example.
+            weight: [N], not negative; a row of weight 0 is ignored. All 1 if None.
 
         Returns:
             This object.
@@ -81,22 +83,21 @@ class PartialCCA(ViewEstimator):
         *,
         weight: ArrayLike | None = None,
     ) -> Estimator:
-        """Takes in one batch more; the directions follow when they are asked for.
+        """Adds one batch; the directions are computed when they are next read.
 
         Args:
             x: first view [B, D1].
             y: second view [B, D2].
-            z: what is given [B, D3].
+            z: conditioning view [B, D3].
             weight: [B], as in `fit`.
 
         Returns:
             This object.
 
         Raises:
-            ConfigError: values that are not finite, or other columns than those of the batches
-                before.
+            ConfigError: values that are not finite, or other columns than in earlier batches.
         """
-        self._take((x, y, z), weight)
+        self._add_batch((x, y, z), weight)
         return self
 
     def transform(
@@ -107,7 +108,7 @@ class PartialCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2].
-            z: what is given [N, D3].
+            z: conditioning view [N, D3].
 
         Returns:
             The projections, [N, k] each.
@@ -120,8 +121,8 @@ class PartialCCA(ViewEstimator):
         extra = self._result().extra
         X, Y, Z = self._centred((x, y, z))
         with np.errstate(over="ignore", invalid="ignore"):
-            W = Z @ extra["whiten"]
-            to_x, to_y = extra["along"]
+            W = Z @ extra["z_weights"]
+            to_x, to_y = extra["coefficients"]
             zx, zy = (X - W @ to_x) @ a, (Y - W @ to_y) @ b
         return checked_projection(zx), checked_projection(zy)
 
@@ -131,7 +132,7 @@ class PartialCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2].
-            z: what is given [N, D3].
+            z: conditioning view [N, D3].
 
         Returns:
             [k], each between -1 and 1; 0 where a projection does not vary.
@@ -147,7 +148,7 @@ class PartialCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2].
-            z: what is given [N, D3].
+            z: conditioning view [N, D3].
 
         Returns:
             The sum.
@@ -160,11 +161,11 @@ class PartialCCA(ViewEstimator):
     @property
     def regression_(self) -> tuple[np.ndarray, np.ndarray]:
         """The coefficients of x and of y on z, [D3, D1] and [D3, D2]."""
-        extra = self._solved()._result().extra
+        extra = self._ensure_solved()._result().extra
         with np.errstate(over="ignore", invalid="ignore"):
-            to_x, to_y = (extra["whiten"] @ along for along in extra["along"])
+            to_x, to_y = (extra["z_weights"] @ on_w for on_w in extra["coefficients"])
         if not (np.isfinite(to_x).all() and np.isfinite(to_y).all()):
-            raise ConfigError("the coefficients on z overflow: bring the views nearer in scale")
+            raise ConfigError("the coefficients on z overflow: bring the views to similar scales")
         return to_x, to_y
 
     def _correlated(self, widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -178,14 +179,16 @@ class PartialCCA(ViewEstimator):
         *noises, noise_z = moments.noise
         z = whiten(given, noise_z, 0)
         noise_w = noise_z @ np.abs(z.weights)  # of the whitened z
-        views, along = [], []
+        views, coefficients = [], []
         for factor, noise in zip(both, noises, strict=True):
-            first = z.factor.T @ factor
-            rest = factor - z.factor @ first
-            again = z.factor.T @ rest  # a second pass takes away what rounding left of the first
-            along.append(first + again)
-            # A residual is no more exact than what it is the difference of.
-            taken = (np.abs(z.factor).sum(axis=0) * moments.eps + noise_w) @ np.abs(first)
-            views.append(whiten(rest - z.factor @ again, noise + taken, self.ridge))
+            on_z = z.factor.T @ factor
+            residual = factor - z.factor @ on_z
+            # A second pass removes what rounding left of the first.
+            correction = z.factor.T @ residual
+            coefficients.append(on_z + correction)
+            # A residual inherits the rounding error of the regression that is subtracted.
+            noise_of_fit = (np.abs(z.factor).sum(axis=0) * moments.eps + noise_w) @ np.abs(on_z)
+            views.append(whiten(residual - z.factor @ correction, noise + noise_of_fit, self.ridge))
         weights, correlations = canonical_pair(*views, k=self.k)
-        return Solution(weights, correlations, {"whiten": z.weights, "along": along})
+        extra = {"z_weights": z.weights, "coefficients": coefficients}
+        return Solution(weights, correlations, extra)

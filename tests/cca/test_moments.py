@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mmjax.objectives import LinearCCA, Moments
-from mmjax.objectives.sharded_moments import sharded_moments
+from mmjax.cca import LinearCCA, Moments
+from mmjax.cca.sharded_moments import sharded_moments
 
 
 def views(rows=120, seed=0):
@@ -103,7 +103,7 @@ def test_arrays_on_two_devices_are_summed_there_in_float64(kind, weighted, monke
         x[weight == 0] = np.nan
     moments = Moments((4, 3))
     with monkeypatch.context() as patch:
-        patch.setattr(Moments, "_take", None)  # the way of arrays on the host is closed
+        patch.setattr(Moments, "_add_rows", None)  # the way of arrays on the host is closed
         for rows in (slice(0, 60), slice(60, 120)):
             part = {name: value[rows] for name, value in options.items()}
             moments.update(*sharded(x[rows], y[rows], kind=kind), **part)
@@ -125,7 +125,7 @@ def test_float32_devices_err_by_what_they_say():
     part = sharded_moments(sharded(x, y), None, np.float32)
     assert part.eps == np.finfo(np.float32).eps
     moments = Moments((4, 3))
-    moments._join(part.rows, part.weight, part.exponents, part.mean, part.factor)
+    moments._merge_rows(part.rows, part.weight, part.exponents, part.mean, part.factor)
     moments.eps = part.eps
     # 1e-6 of the largest variance, as the docstring says; not float64's 1e-12.
     assert_same(moments, expected.moments_, rtol=2e-6)
@@ -186,12 +186,18 @@ ZEROS = np.zeros((8, 3), np.float32)
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Moments.of(ZEROS, ZEROS[:7]), "view 0 has 8 rows and view 1 7"),
+        (lambda: Moments.of(ZEROS, ZEROS[:7]), "view 0 has 8 rows and view 1 has 7"),
         (lambda: Moments.of(ZEROS).update(ZEROS[:, :2]), "2 columns, but 3 are expected"),
         (lambda: Moments.of(ZEROS).update(ZEROS, weight=ZEROS), "one weight a row"),
-        (lambda: Moments.of(ZEROS).update(ZEROS, weight=-np.ones(8)), "weight must lie"),
-        (lambda: Moments.of(ZEROS).update(ZEROS, weight=np.full(8, np.nan)), "weight must lie"),
-        (lambda: Moments.of(ZEROS).merge(Moments((2,))), "moments of 2 columns do not fit"),
+        (
+            lambda: Moments.of(ZEROS).update(ZEROS, weight=-np.ones(8)),
+            "weight holds values outside",
+        ),
+        (
+            lambda: Moments.of(ZEROS).update(ZEROS, weight=np.full(8, np.nan)),
+            "weight holds values outside",
+        ),
+        (lambda: Moments.of(ZEROS).merge(Moments((2,))), "moments of 2 columns cannot be merged"),
         (lambda: Moments.of(ZEROS[:, :0]), "no columns"),
         (lambda: Moments.of(poisoned(np.nan)), "row 4, column 2"),
         (lambda: Moments.of(*sharded(poisoned(np.inf))), "view 0 holds 1 values .* not finite"),

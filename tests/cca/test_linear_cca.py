@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmjax.objectives import LinearCCA
+from mmjax.cca import LinearCCA
 
 
 def views(rows=200, d1=6, d2=4, seed=0):
@@ -233,14 +233,17 @@ ZEROS = np.zeros((9, 3))
     ("make", "sentence"),
     [
         (lambda: LinearCCA(0), "k=0"),
-        (lambda: LinearCCA(1).fit(ZEROS.astype(str), ZEROS), "x holds .* must hold real numbers"),
-        (lambda: LinearCCA(1).fit(ZEROS, ZEROS * 1j), "y holds .* complex128"),
-        (lambda: LinearCCA(1).fit(ZEROS.astype(object), ZEROS), "of the type object"),
+        (
+            lambda: LinearCCA(1).fit(ZEROS.astype(str), ZEROS),
+            "x has the dtype .* must hold real numbers",
+        ),
+        (lambda: LinearCCA(1).fit(ZEROS, ZEROS * 1j), "y has the dtype complex128"),
+        (lambda: LinearCCA(1).fit(ZEROS.astype(object), ZEROS), "the dtype object"),
         (lambda: LinearCCA(2, ridge=-1), "ridge"),
         (lambda: LinearCCA(4).fit(ZEROS, ZEROS), "choose k from 1 to 3"),
         (lambda: LinearCCA(1).fit(ZEROS, poisoned(np.nan)), "y holds 1 .* row 4, column 2"),
         (lambda: LinearCCA(1).fit(poisoned(np.inf), ZEROS), "x holds 1 .* row 4, column 2"),
-        (lambda: LinearCCA(1).fit(ZEROS, ZEROS[:8]), "x has 9 rows and y 8"),
+        (lambda: LinearCCA(1).fit(ZEROS, ZEROS[:8]), "x has 9 rows and y has 8"),
         (lambda: LinearCCA(1).fit(ZEROS[0], ZEROS), "flatten"),
         (lambda: LinearCCA(1).fit(ZEROS[:1], ZEROS[:1]), "at least 2"),
         (lambda: LinearCCA(1, ridge=0).fit(ZEROS[:2], ZEROS[:2]), "a ridge above 0"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from mmjax.objectives import GCCA, MCCA, LinearCCA
+from mmjax.cca import GCCA, MCCA, LinearCCA
 
 BOTH = pytest.mark.parametrize("kind", [MCCA, GCCA])
 WIDTHS = (5, 4, 3)
