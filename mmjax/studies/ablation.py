@@ -3,19 +3,18 @@
 import dataclasses
 import datetime
 import shlex
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmjax.errors import ConfigError, RunError
 from mmjax.studies.processes import (
-    POLL,
     Launch,
     RunProcess,
     check_experiments,
     compile_cache,
     locked,
+    run_all,
 )
 from mmjax.studies.reports.study_report import write_study_report
 from mmjax.studies.results import RESULTS, data_groups, gather
@@ -39,7 +38,6 @@ from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment
 from mmjax.training.loop import Interrupted
 from mmjax.training.run_directory import RESULT, RunDirectory
-from mmjax.training.signals import stop_signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +181,7 @@ def _finished(rows: Iterable[Row], study_dir: Path) -> list[Cell]:
 
 
 class _Runner:
-    """Keeps so many processes at work until all cells are finished or have failed."""
+    """Runs the cells that are not finished."""
 
     def __init__(
         self,
@@ -197,32 +195,23 @@ class _Runner:
         self.waiting = [cell for cell in cells if not cell.finished]
         self.running: dict[Cell, RunProcess] = {}
         self.failed: set[str] = set()
-        there = _finished(rows.values(), ablation.study_dir)
-        self.progress = StudyProgress(cells, self.waiting, there, ablation.jobs)
+        finished = _finished(rows.values(), ablation.study_dir)
+        self.progress = StudyProgress(cells, self.waiting, finished, ablation.jobs)
 
     def run(self) -> str:
-        """Runs the cells; returns the name of the signal that stopped it, if one did."""
+        """Runs them; returns the name of the signal that stopped it before the last, if any."""
         try:
-            with stop_signal() as stopped:
-                while (self.waiting or self.running) and not stopped():
-                    self._start()
-                    for cell in [cell for cell in self.running if self.running[cell].ended()]:
-                        self._end(cell)
-                    self.progress.look(self.running)
-                    time.sleep(POLL)
-                return stopped() if self.waiting or self.running else ""
+            stopped = run_all(self.running, self._begin, self._follow)
+            return stopped if self.waiting or self.running else ""
         finally:
             self.progress.close()
-            for process in self.running.values():
-                process.stop()
-            for process in self.running.values():
-                process.wait()
 
-    def _start(self) -> None:
+    def _begin(self) -> bool:
         """Starts the cells that can start."""
+        before = len(self.waiting)
         for cell in list(self.waiting):
             if len(self.running) >= self.ablation.jobs:
-                return
+                break
             if cell.after in self.failed:
                 self.waiting.remove(cell)
                 self._fail(cell, f"The run that it starts from, {cell.after!r}, failed.")
@@ -231,16 +220,21 @@ class _Runner:
                 config = to_json(cell.experiment)
                 (cell.run_dir / FAILED).unlink(missing_ok=True)  # of an earlier start
                 self.running[cell] = RunProcess(cell.run_dir, config, self.launch)
+        self.progress.update(self.running)
+        return len(self.waiting) < before
 
-    def _end(self, cell: Cell) -> None:
-        """Takes note of a cell whose process has ended."""
-        process = self.running.pop(cell)
-        reason = process.failure()
-        if reason:
+    def _follow(self, cell: Cell) -> bool:
+        """Records a cell whose process has ended."""
+        process = self.running[cell]
+        if not process.ended():
+            return False
+        del self.running[cell]
+        if reason := process.failure():
             self._fail(cell, reason)
-            return
-        self.progress.finished(cell, self.ablation.study.columns, process.seconds)
-        self.write()
+        else:
+            self.progress.finished(cell, self.ablation.study.columns, process.seconds)
+            self.write()
+        return True
 
     def _fail(self, cell: Cell, reason: str) -> None:
         self.failed.add(cell.run)
@@ -254,6 +248,6 @@ def refuse_failed(ablation: Ablation) -> None:
     if failed:
         more = f", and {len(failed) - 1} more failed" if len(failed) > 1 else ""
         raise RunError(
-            f"The cell {failed[0].run} failed{more}: {failed[0].failure} Mend it and run the same "
+            f"The cell {failed[0].run} failed{more}: {failed[0].failure} Fix it and run the same "
             "command again; the other cells are kept."
         )

@@ -1,8 +1,7 @@
-"""Runs in processes of their own: start one, follow it, stop it, and learn why it failed."""
+"""Processes of studies and sweeps: start runs, several at a time, stop them, explain failures."""
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shlex
@@ -11,19 +10,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from mmjax.errors import ConfigError, RunError
+from mmjax.training.locks import lock_file
 from mmjax.training.loop import Interrupted
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.signals import stop_signal
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 INTERRUPTED = 3  # exit status of a run that was asked by a signal to save and end
-POLL = 0.1  # seconds between two looks at a process
-PATIENCE = 60.0  # seconds that runs of an earlier start have to save and end
+POLL = 0.1  # seconds between two polls of the processes
+PATIENCE = 60.0  # seconds that the runs of an earlier start have to save and end
+
+Job = TypeVar("Job")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +60,16 @@ class Launch:
 
 
 class RunProcess:
-    """A run that trains in a process of its own, its output in `log.txt` of its directory.
+    """A run that trains in its own process, which writes its output to `log.txt` of the run.
 
     Args:
-        run_dir: the run directory; made, or gone on with if its config is the same.
+        run_dir: the run directory; a run in it continues if its config is the same.
         config: the experiment, by `to_json`.
         launch: what all runs share.
 
     Raises:
-        ConfigError: for a directory that holds something else.
-        RunError: where it cannot be written, or another process is at work in it.
+        ConfigError: for a directory with something else in it.
+        RunError: where it cannot be written, or another process is training in it.
     """
 
     def __init__(self, run_dir: Path, config: Mapping[str, Any], launch: Launch) -> None:
@@ -92,7 +94,7 @@ class RunProcess:
 
     @property
     def seconds(self) -> float:
-        """How long it has been at work, its start included."""
+        """Seconds since its start."""
         return time.monotonic() - self.begun
 
     def ended(self) -> bool:
@@ -104,22 +106,22 @@ class RunProcess:
         return True
 
     def interrupted(self) -> bool:
-        """Whether somebody ended the process by a signal, other than this one by `stop`."""
+        """Whether a signal ended the process that was not sent by `stop`."""
         asked = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, INTERRUPTED}
         return not self._stopped and self._process.poll() in asked
 
     def failure(self) -> str:
-        """Why an ended process failed, in a sentence; empty where it did not."""
+        """Why an ended process failed, as a sentence; empty where it did not."""
         status = self._process.poll()
         if not status:
             return ""
         with open(self._log, "rb") as log:
             log.seek(self._log_start)
-            said, how = _last_words(status, log.read())
-        return said or f"The process {how}; its output is in log.txt."
+            message, end = _explained(status, log.read())
+        return message or f"The process {end}; its output is in log.txt."
 
     def stop(self) -> None:
-        """Asks the run to save and end; `ended` tells when it has."""
+        """Asks the run to save and end, without waiting for it."""
         if not self.ended():
             self._stopped = True
             self._process.terminate()
@@ -134,8 +136,44 @@ class RunProcess:
         self.ended()
 
 
+def run_all(
+    running: Mapping[Job, RunProcess | None],
+    begin: Callable[[], bool],
+    follow: Callable[[Job], bool],
+) -> str:
+    """Runs several processes at the same time, until none is left or a signal asks to stop.
+
+    However it ends, the processes that still run are asked to save and end, and are waited for.
+
+    Args:
+        running: job -> its process, None before that can be started; `begin` adds jobs to it, and
+            `follow` removes those that have ended.
+        begin: begins the jobs that can begin now; returns whether any did.
+        follow: handles what a job has done since the last call; returns whether there was anything.
+
+    Returns:
+        The name of the signal; empty where none came before the last job ended.
+    """
+    try:
+        with stop_signal() as stopped:
+            while not stopped():
+                busy = begin()
+                if not running:
+                    return ""
+                busy |= any([follow(job) for job in list(running)])
+                if not busy:
+                    time.sleep(POLL)
+            return stopped()
+    finally:
+        processes = [process for process in running.values() if process]
+        for process in processes:
+            process.stop()
+        for process in processes:
+            process.wait()
+
+
 def check_experiments(rows: Mapping[str, Any], launch: Launch) -> dict[str, dict[str, str]]:
-    """Prepares experiments without training them: what can fail for one fails here.
+    """Prepares experiments without training them, which finds most of what can fail.
 
     Args:
         rows: name -> `config`: the experiment, by `to_json`; `after`: the row whose `parts` it
@@ -176,71 +214,55 @@ def check_experiments(rows: Mapping[str, Any], launch: Launch) -> dict[str, dict
         )
     if process.returncode == 0:
         return json.loads(out.splitlines()[-1])
-    said, how = _last_words(process.returncode, err)
-    if not said:
+    message, end = _explained(process.returncode, err)
+    if not message:
         raise RunError(
-            f"The rows cannot be checked: the process {how}; `mmjax train` with the changes of a "
-            "row tells more."
+            f"The rows cannot be checked: the process {end}; `mmjax train` with the changes of a "
+            "row shows more."
         )
-    raise (ConfigError if process.returncode == ConfigError.exit_status else RunError)(said)
+    raise (ConfigError if process.returncode == ConfigError.exit_status else RunError)(message)
 
 
-def _last_words(status: int, output: bytes) -> tuple[str, str]:
-    """What a process that failed told the user, if it did; and how it ended."""
+def _explained(status: int, output: bytes) -> tuple[str, str]:
+    """The message for the user that a failed process wrote, if any; and how the process ended."""
     lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
-    said = [line.removeprefix("mmjax: ") for line in lines if line.startswith("mmjax: ")]
+    messages = [line.removeprefix("mmjax: ") for line in lines if line.startswith("mmjax: ")]
     if status < 0:
         name = signal.Signals(-status).name
-        how = f"was ended by {name}{' (out of memory, perhaps)' * (name == 'SIGKILL')}"
+        end = f"was ended by {name}{' (out of memory, perhaps)' * (name == 'SIGKILL')}"
     else:
         traces = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent")]
         ends = lines[traces[-1] + 1 :] if traces else [line.strip() for line in lines[-1:]]
-        raised = next((line for line in ends if not line[0].isspace()), "it said nothing")
-        how = f"ended with status {status} ({raised})"
-    return said[-1] if said else "", how
+        raised = next((line for line in ends if not line[0].isspace()), "without any output")
+        end = f"ended with status {status} ({raised})"
+    return messages[-1] if messages else "", end
 
 
 @contextlib.contextmanager
-def locked(path: Path, patience: float = PATIENCE) -> Iterator[IO[str]]:
-    """Holds a lock file of a study that its processes inherit, so that one start is at work.
+def locked(path: Path) -> Iterator[IO[str]]:
+    """The lock file of a study, which its processes inherit, so that only one start runs at a time.
 
     Raises:
-        RunError: where another start holds it for longer than `patience` seconds, or the folder
-            cannot be written.
+        RunError: where another start still runs after `PATIENCE` seconds, or `lock_file` fails.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
+    file = lock_file(path)
+    if file is None:
+        print(f"Waiting for the runs of an earlier start in {path.parent}", flush=True)
+        file = lock_file(path, PATIENCE)
+    if file is None:
         raise RunError(
-            f"{path.parent} cannot be written ({error.strerror}): name another with --run-dir, or "
-            "get the permission."
-        ) from error
+            f"Another `mmjax ablate` runs in {path.parent}: wait for it, or name another directory "
+            "with --run-dir."
+        )
     with file:
-        end = time.monotonic() + patience
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > end:
-                    raise RunError(
-                        f"Another start is at work in {path.parent}: wait for it, or name another "
-                        "directory with --run-dir."
-                    ) from error
-            if not waiting:
-                print(f"Waiting for the runs of an earlier start in {path.parent}", flush=True)
-                waiting = True
-            time.sleep(0.2)
         yield file
 
 
 @contextlib.contextmanager
 def compile_cache(folder: Path) -> Iterator[Path]:
-    """A folder of compiled programs for as long as a start lasts.
+    """A folder for compiled programs, emptied before and after.
 
-    Programs in it are trusted code: none is taken over from another start, and none is left.
+    Programs in it are run without any check, so none comes from another start.
     """
     shutil.rmtree(folder, ignore_errors=True)
     try:

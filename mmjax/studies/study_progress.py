@@ -70,7 +70,7 @@ class StudyProgress:
         self._starts: list[float] = []  # seconds that a process took beyond its training
         self._bar: Progress | None = None
         self._tasks: dict[Cell, TaskID] = {}
-        self._looked = 0.0
+        self._updated = 0.0
         if not todo:
             return
         if sys.stdout.isatty():
@@ -107,11 +107,11 @@ class StudyProgress:
         """Shows a cell that has failed."""
         self._advance(cell, f"failed: {reason}")
 
-    def look(self, running: Iterable[Cell]) -> None:
+    def update(self, running: Iterable[Cell]) -> None:
         """Shows how far the running cells are; on a terminal only."""
-        if not self._bar or time.monotonic() < self._looked + 1:
+        if not self._bar or time.monotonic() < self._updated + 1:
             return
-        self._looked = time.monotonic()
+        self._updated = time.monotonic()
         for cell in running:
             if cell not in self._tasks:
                 steps = cell.row.experiment.training.steps

@@ -53,7 +53,7 @@ class Told(Launch):
             "The rows cannot be checked: the process ended with status 1 (KeyError: 'mine'); ",
         ),
         ("sys.exit(' last line')", RunError, "ended with status 1 (last line); `mmjax train`"),
-        ("sys.exit(4)", RunError, "ended with status 4 (it said nothing); "),
+        ("sys.exit(4)", RunError, "ended with status 4 (without any output); "),
         ("os.kill(os.getpid(), 9)", RunError, "was ended by SIGKILL (out of memory, perhaps); "),
     ],
 )

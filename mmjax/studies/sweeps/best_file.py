@@ -32,27 +32,21 @@ def option_words(sweep: Sweep, parameters: Mapping[str, Any]) -> tuple[list[str]
     return words, by_file
 
 
-def write_best(
-    plan: SweepPlan,
-    best: FrozenTrial,
-    trials: int,
-    experiment_file: Path,
-    overrides: Sequence[str],
-) -> Path:
+def write_best(plan: SweepPlan, best: FrozenTrial, trials: int) -> Path:
     """Writes `best.py` into the directory of a sweep; returns its path.
+
+    It names the experiment file by its path relative to itself.
 
     Args:
         plan: of the sweep.
         best: the trial.
         trials: how many there are.
-        experiment_file: that holds sweep and experiment; the file names it as seen from itself.
-        overrides: the words of the command line that changed the experiment.
 
     Raises:
         RunError: where it cannot be written.
     """
     path = plan.sweep_dir / BEST
-    there = os.path.relpath(experiment_file.resolve(), plan.sweep_dir.resolve())
+    there = os.path.relpath(plan.experiment_file.resolve(), plan.sweep_dir.resolve())
     command = shlex.quote(path.as_posix()).replace("\\", r"\\").replace('"', r"\"")
     text = "\n".join(
         [
@@ -68,7 +62,7 @@ def write_best(
             "",
             "from mmjax.training.overrides import experiment_of, load_module, override",
             "",
-            *_assigned("words", "(", [_quoted(word) for word in overrides], ")"),
+            *_assigned("words", "(", [_quoted(word) for word in plan.overrides], ")"),
             *_assigned(
                 "parameters",
                 "{",
