@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmjax.errors import ConfigError, RunError
+from mmjax.studies.files import write_text
 from mmjax.studies.processes import (
     Launch,
     RunProcess,
@@ -145,8 +146,8 @@ def ablate(ablation: Ablation) -> dict[str, Any]:
         launch = dataclasses.replace(launch, lock=lock, cache=cache)
         stopped = _Runner(ablation, rows, cells, launch, write).run()
         results = write()
-        (ablation.study_dir / "table.md").write_text(markdown(results), encoding="utf-8")
-        (ablation.study_dir / "table.csv").write_text(csv_table(results), encoding="utf-8")
+        write_text(ablation.study_dir / "table.md", markdown(results))
+        write_text(ablation.study_dir / "table.csv", csv_table(results))
         write_study_report(ablation.study_dir)
     left = sum(not cell.finished for cell in cells)
     if stopped:

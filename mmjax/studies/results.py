@@ -1,5 +1,6 @@
 """From the run directories of a study to its results: a function of what they hold, and no more."""
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -161,16 +162,9 @@ def _cells(
         published = study.published.get(name, {}).get(column)
         if published:
             compared = compare(known, published, column in study.lower_is_better)
-            cells[column]["published"] = {
-                "value": published.value,
-                "source": published.source,
-                "certainty": published.certainty,
-                "std": published.std,
-                "runs": published.runs,
-                "difference": compared.difference,
-                "verdict": compared.verdict,
-                "reason": compared.reason,
-            }
+            cells[column]["published"] = dataclasses.asdict(published) | dataclasses.asdict(
+                compared
+            )
     return cells
 
 
@@ -191,18 +185,7 @@ def _tests(
     }
     known = {name: seeds for name, seeds in values.items() if seeds}
     tests = paired_tests(known, study.baseline) if study.baseline in ("", *known) else []
-    return [
-        {
-            "a": test.a,
-            "b": test.b,
-            "n": test.n,
-            "difference": test.difference,
-            "interval": test.interval,
-            "p": test.p,
-            "p_corrected": test.p_corrected,
-        }
-        for test in tests
-    ]
+    return [dataclasses.asdict(test) for test in tests]
 
 
 def _distinct(values: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from types import ModuleType, NoneType
 from typing import Any
 
 from mmjax.errors import ConfigError, RunError, unknown_name
-from mmjax.studies.json_shape import misfit
+from mmjax.studies.files import read_json
 from mmjax.studies.study import Changes, Stage, Study, check_row_name
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment, check
@@ -17,7 +17,7 @@ from mmjax.training.run_directory import RESULT, RunDirectory
 from mmjax.training.start import OWN, Start
 
 FAILED = "failed.json"
-# What has to stand in the files of a cell; see `misfit`.
+# Shapes of the files of a cell; see `shape_error`.
 _RESULT = {"metrics": {str: (int, float, NoneType)}, "seconds": (int, float), "steps": int}
 _ENVIRONMENT = {"data": {str: str}, "versions": {str: str}, "devices": [str]}
 RECORD = ("name", "title", "command", "date")  # what `study.json` holds
@@ -220,8 +220,8 @@ def read_record(study_dir: Path, name: str) -> dict[str, Any]:
         RunError: for a `study.json` that is damaged.
     """
     if (study_dir / "study.json").exists():
-        mend = "restore it, or start the study anew in another directory"
-        record = _read(study_dir / "study.json", dict.fromkeys(RECORD, str), mend)
+        fix = "restore it, or start the study anew in another directory"
+        record = read_json(study_dir / "study.json", dict.fromkeys(RECORD, str), fix)
         if record.get("name") != name:
             raise ConfigError(
                 f"{study_dir} holds the study {record.get('name')!r}: name another directory with "
@@ -252,7 +252,7 @@ def result_of(cell: Cell) -> dict[str, Any]:
     Raises:
         RunError: where its `result.json` is damaged.
     """
-    return _read(cell.run_dir / RESULT, _RESULT, "delete it and run the same command again")
+    return read_json(cell.run_dir / RESULT, _RESULT, "delete it and run the same command again")
 
 
 def environment_of(cell: Cell) -> dict[str, Any]:
@@ -261,16 +261,8 @@ def environment_of(cell: Cell) -> dict[str, Any]:
     Raises:
         RunError: where its `environment.json` is damaged.
     """
-    mend = "restore it, or delete that run and run the same command again"
-    return _read(cell.run_dir / "environment.json", _ENVIRONMENT, mend)
-
-
-def _read(path: Path, shape: Mapping[str, Any], mend: str) -> dict[str, Any]:
-    value = RunDirectory(path.parent).read(path.name)
-    wrong = misfit(value, shape, "the file")
-    if wrong:
-        raise RunError(f"The file {path} is damaged ({wrong}): {mend}.")
-    return value
+    fix = "restore it, or delete that run and run the same command again"
+    return read_json(cell.run_dir / "environment.json", _ENVIRONMENT, fix)
 
 
 def describe(changes: Changes) -> dict[str, Any]:

@@ -25,17 +25,6 @@ import scipy.stats
 
 from mmjax.studies.study import Published
 
-__all__ = [
-    "Comparison",
-    "PairedTest",
-    "Verdict",
-    "compare",
-    "confidence_interval",
-    "holm",
-    "paired_tests",
-    "prediction_interval",
-]
-
 Verdict = Literal["better", "within the interval", "worse", "no verdict"]
 
 LEVEL = 0.95

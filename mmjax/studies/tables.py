@@ -18,8 +18,6 @@ from rich.text import Text
 from mmjax.errors import unknown_name
 from mmjax.studies.study import CERTAINTIES
 
-__all__ = ["csv_table", "decimals", "escape", "markdown", "print_table"]
-
 Cell = Mapping[str, Any]
 
 LEVEL = 0.05  # of the paired tests

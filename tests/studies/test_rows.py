@@ -168,6 +168,6 @@ def test_damaged_files_of_a_cell_are_named(tmp_path):
     environment = {"data": {}, "versions": {}, "devices": None}
     (cell.run_dir / "environment.json").write_text(json.dumps(environment))
     with pytest.raises(
-        RunError, match=r"environment\.json is damaged \('devices' of the file is no list\)"
+        RunError, match=r"environment\.json is damaged \('devices' of the file is not a list\)"
     ):
         environment_of(cell)

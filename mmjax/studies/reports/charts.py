@@ -28,8 +28,6 @@ from mmjax.studies.reports.drawing import (
     tick_label,
 )
 
-__all__ = ["MOST_POINTS", "Series", "line_chart", "many_decades"]
-
 HEIGHT = 216.0
 MOST_POINTS = 160  # of one line; more are averaged, with a band from the least to the largest
 MOST_HOVERS = 80

@@ -20,8 +20,6 @@ from mmjax.studies.reports.drawing import (
     tick_label,
 )
 
-__all__ = ["Dots", "dot_chart"]
-
 ROW = 26.0  # pixels
 LONG = 14  # letters of a name that stands above its row, not beside it
 LETTER = 6.2

@@ -6,25 +6,6 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-__all__ = [
-    "BOTTOM",
-    "COLOURS",
-    "LEFT",
-    "RIGHT",
-    "TOP",
-    "WIDTH",
-    "Axis",
-    "Number",
-    "axis_ticks",
-    "drawable",
-    "number",
-    "padded",
-    "style_classes",
-    "svg",
-    "text",
-    "tick_label",
-]
-
 Number = int | float
 
 COLOURS = 6

@@ -15,22 +15,11 @@ import jinja2
 import markupsafe
 import numpy as np
 
-from mmjax.errors import RunError
 from mmjax.evaluation.metrics import Confusion
+from mmjax.studies.files import write_text
 from mmjax.studies.reports.charts import MOST_POINTS, Series, line_chart, many_decades
 from mmjax.studies.reports.drawing import COLOURS, Number, number
 from mmjax.studies.reports.run_files import Curves, RunFiles, number_or_nan, read_run, setting
-
-__all__ = [
-    "command_line",
-    "equal_groups",
-    "leaf",
-    "metric_order",
-    "unit_of",
-    "write_page",
-    "write_report_of",
-    "write_run_report",
-]
 
 CARDS = 4
 LARGEST_MATRIX = 24  # classes; above it the report lists the confusions that happen most
@@ -372,8 +361,4 @@ def write_page(path: Path, template: str, page: Mapping[str, Any]) -> Path:
         "short": _short,
     }
     text = environment.get_template(template).render(page, colours=COLOURS, cards=CARDS)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}).") from None
-    return path
+    return write_text(path, text)

@@ -12,8 +12,6 @@ from mmjax.studies.reports.drawing import number
 from mmjax.studies.study import CERTAINTIES
 from mmjax.studies.tables import decimals
 
-__all__ = ["other_columns", "result_columns", "row_heads", "sources_of", "test_tables"]
-
 SIGNIFICANT = 0.05
 VERDICTS = {  # -> CSS class, sign
     "better": ("good", "✓"),

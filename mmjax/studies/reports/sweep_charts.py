@@ -20,8 +20,6 @@ from mmjax.studies.reports.drawing import (
     tick_label,
 )
 
-__all__ = ["Dot", "bar_chart", "scatter_chart"]
-
 HEIGHT = 216.0
 ROW = 38.0  # pixels of a bar and its name above it
 LETTER = 6.2

@@ -7,31 +7,25 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from mmjax.errors import RunError
-from mmjax.studies.json_shape import misfit
+from mmjax.studies.files import damaged, read_json, shape_error
 from mmjax.studies.reports.charts import many_decades
 from mmjax.studies.reports.drawing import Number, number
 from mmjax.studies.reports.run_files import read_run
 from mmjax.studies.reports.run_report import write_page, write_report_of
 from mmjax.studies.reports.sweep_charts import Dot, bar_chart, scatter_chart
-from mmjax.training.run_directory import RunDirectory
 
 SUMMARY, REPORT = "sweep.json", "report.html"
 FEWEST = 10  # complete trials, for the importance of the parameters to be told
 TESTS = 3  # metrics of `test` on the page's cards
 
-# What `sweep.json` holds; see `misfit`.
-_NUMBER = (int, float)
-_MAYBE = (int, float, NoneType)
+# The shape of `sweep.json`; see `shape_error`.
+_NUMBER, _MAYBE = (int, float), (int, float, NoneType)
 _TRIAL = {
+    **dict.fromkeys(("state", "reason", "run"), str),
+    **dict.fromkeys(("value", "seconds"), _MAYBE),
     "number": int,
-    "state": str,
-    "value": _MAYBE,
     "parameters": {str: object},
-    "seconds": _MAYBE,
     "last_step": (int, NoneType),
-    "reason": str,
-    "run": str,
 }
 _BEST = {
     "number": int,
@@ -47,11 +41,7 @@ _RANGE = (
     {"type": str, "options": ([object], {str: object})},
 )
 _SUMMARY = {
-    "name": str,
-    "command": str,
-    "date": str,
-    "metric": str,
-    "direction": str,
+    **dict.fromkeys(("name", "command", "date", "metric", "direction"), str),
     "asked": int,
     "space": {str: _RANGE},
     "trials": [_TRIAL],
@@ -60,6 +50,7 @@ _SUMMARY = {
     "tested": [{"number": int, "trials": int, "test": {str: _MAYBE}}],
     "notes": [str],
 }
+FIX = "run the sweep's command again, which writes it anew"
 
 
 def write_sweep_report(sweep_dir: Path) -> Path:
@@ -74,13 +65,9 @@ def write_sweep_report(sweep_dir: Path) -> Path:
     Raises:
         RunError: where `sweep.json` is missing or damaged, or the report cannot be written.
     """
-    summary = RunDirectory(sweep_dir).read(SUMMARY)
-    wrong = misfit(summary, _SUMMARY, "the file") or _contradiction(summary)
-    if wrong:
-        raise RunError(
-            f"The file {sweep_dir / SUMMARY} is damaged ({wrong}): run the sweep's command again, "
-            "which writes it anew."
-        )
+    summary = read_json(sweep_dir / SUMMARY, _SUMMARY, FIX)
+    if wrong := _contradiction(summary):
+        raise damaged(sweep_dir / SUMMARY, wrong, FIX)
     for trial in summary["trials"]:
         run = sweep_dir / trial["run"]
         ended = trial["state"] in ("complete", "pruned")
@@ -90,7 +77,7 @@ def write_sweep_report(sweep_dir: Path) -> Path:
 
 
 def _contradiction(summary: Mapping[str, Any]) -> str:
-    """What of a summary that has the right shape cannot be; empty where all can."""
+    """What is inconsistent in a summary of the right shape; empty where nothing is."""
     for place, trial in enumerate(summary["trials"]):
         if trial["number"] != place:
             return f"trial {place} has the number {trial['number']}"
@@ -98,11 +85,15 @@ def _contradiction(summary: Mapping[str, Any]) -> str:
             return f"trial {place} has other parameters than the space"
         for name, value in trial["parameters"].items():
             options = summary["space"][name].get("options")
-            if str(value) not in map(str, options) if options else misfit(value, _NUMBER, name):
+            if (
+                str(value) not in map(str, options)
+                if options
+                else shape_error(value, _NUMBER, name)
+            ):
                 return f"{name!r} of trial {place} is not in its range"
     best = summary["best"]
     there = not best or 0 <= best["number"] < len(summary["trials"])
-    return "" if there else "its best trial is not there"
+    return "" if there else "its best trial is not among its trials"
 
 
 def _page(summary: Mapping[str, Any], sweep_dir: Path) -> dict[str, Any]:

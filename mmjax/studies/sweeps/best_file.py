@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.errors import RunError
+from mmjax.studies.files import write_text
 from mmjax.studies.sweeps.journal import FrozenTrial
 from mmjax.studies.sweeps.plan import SweepPlan
 from mmjax.studies.sweeps.sweep import Choice, Sweep
@@ -76,11 +76,7 @@ def write_best(plan: SweepPlan, best: FrozenTrial, trials: int) -> Path:
             "",
         ]
     )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}).") from error
-    return path
+    return write_text(path, text)
 
 
 def _assigned(name: str, opening: str, items: Sequence[str], closing: str) -> list[str]:

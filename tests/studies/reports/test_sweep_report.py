@@ -222,11 +222,11 @@ def test_the_report_of_few_trials_says_that_the_importance_cannot_be_told(search
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        (lambda found: found.clear(), "'name' of the file is not there"),
-        (lambda found: found["trials"][1].clear(), "'number' of item 1 of 'trials'"),
+        (lambda found: found.clear(), "'name' of the file is missing"),
+        (lambda found: found["trials"][1].clear(), "of item 1 of 'trials' of the file is missing"),
         (lambda found: found["trials"][1]["parameters"].clear(), "trial 1 has other parameters"),
         (lambda found: found["trials"].reverse(), "trial 0 has the number 1"),
-        (lambda found: found["best"].update(number=2), "its best trial is not there"),
+        (lambda found: found["best"].update(number=2), "its best trial is not among its trials"),
         (lambda found: found["space"].update({"model.fusion": {"type": "x"}}), "wrong kind"),
         (
             lambda found: found["trials"][0]["parameters"].update({"model.fusion": "sum"}),
