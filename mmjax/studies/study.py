@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from mmjax.errors import ConfigError, unknown_name
+from mmjax.training.overrides import is_within
 
 Changes = Mapping[str, Any]  # dotted path -> value
 Certainty = Literal["paper", "secondary", "rerun", "unverified"]
@@ -242,7 +243,7 @@ def _joined(name: str, changes: Changes, more: str, row: Changes) -> Changes:
         )
     for path in row:
         for earlier in changes:
-            if earlier.startswith(f"{path}."):
+            if is_within(earlier, path):
                 raise ConfigError(
                     f"In the row {name!r} with {more!r}, {path} replaces {earlier}, which was "
                     "changed before: put the axis that replaces the whole first."

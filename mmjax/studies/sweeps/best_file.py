@@ -10,6 +10,7 @@ from mmjax.studies.files import write_text
 from mmjax.studies.sweeps.journal import FrozenTrial
 from mmjax.studies.sweeps.plan import SweepPlan
 from mmjax.studies.sweeps.sweep import Choice, Sweep
+from mmjax.training.overrides import option_name
 
 BEST = "best.py"
 
@@ -26,7 +27,7 @@ def option_words(sweep: Sweep, parameters: Mapping[str, Any]) -> tuple[list[str]
         each = sweep.space[path]
         value = each.named[parameter] if isinstance(each, Choice) else parameter
         if isinstance(value, str | int | float):
-            words += [f"--{path.replace('_', '-')}", str(value)]
+            words += [option_name(path), str(value)]
         else:
             by_file.append(path)
     return words, by_file
