@@ -13,13 +13,16 @@ from html import escape
 
 from mmjax.studies.reports.drawing import (
     BOTTOM,
+    HEIGHT,
     LEFT,
+    NOTHING,
     RIGHT,
     TOP,
     WIDTH,
     Axis,
     Number,
     drawable,
+    frame,
     number,
     padded,
     style_classes,
@@ -28,7 +31,6 @@ from mmjax.studies.reports.drawing import (
     tick_label,
 )
 
-HEIGHT = 216.0
 MOST_POINTS = 160  # of one line; more are averaged, with a band from the least to the largest
 MOST_HOVERS = 80
 BAND_ROOM = 0.4  # of the height of the lines, to either side, for bands that may be cut
@@ -113,7 +115,7 @@ def line_chart(
     steps = [x for one in thin for x in one.x]
     steps += x_range or ()
     if not heights:
-        return '<p class="nothing">No finite value to draw.</p>'
+        return NOTHING
     first, last = min(steps), max(max(steps), min(steps) + 1)
     first = 0 if first < 0.1 * last else first
     x_axis = Axis(first, last, LEFT, WIDTH - RIGHT)
@@ -121,23 +123,9 @@ def line_chart(
     if bands:
         span = _with_bands(span, padded(min(bands), max(bands), log), log, cut_bands)
     y_axis = Axis(*span, HEIGHT - BOTTOM, TOP, log)
-
-    y_ticks = y_axis.ticks(4)
-    parts = []
-    for tick in y_ticks:
-        y = y_axis.at(tick)
-        parts.append(f'<path class="grid" d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}"/>')
-        parts.append(text(LEFT - 6, y + 3.5, tick_label(tick, y_ticks, log), "end"))
-    x_ticks = [tick for tick in x_axis.ticks(5) if tick == int(tick)]
-    parts.append(f'<path class="axis" d="M{LEFT:g} {HEIGHT - BOTTOM:g}H{WIDTH - RIGHT:g}"/>')
-    for tick in x_ticks:
-        x = x_axis.at(tick)
-        parts.append(f'<path class="axis" d="M{x:.1f} {HEIGHT - BOTTOM:g}v4"/>')
-        parts.append(text(x, HEIGHT - 14, tick_label(tick, x_ticks), "middle"))
-    parts.append(text(WIDTH - RIGHT, HEIGHT - 2, x_label, "end", "unit"))
-    parts.append(
-        text(4, 11, ", ".join(filter(None, (unit, "log scale" if log else ""))), cls="unit")
-    )
+    ticks = [tick for tick in x_axis.ticks(5) if tick == int(tick)]
+    x_ticks = [(tick, tick_label(tick, ticks)) for tick in ticks]
+    parts = frame(x_axis, y_axis, x_ticks, x_label, unit)
     for one in thin:
         parts.extend(_drawn(one, x_axis, y_axis))
     if legend and len(series) > 1:

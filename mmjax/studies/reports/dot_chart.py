@@ -7,6 +7,8 @@ from html import escape
 from mmjax.studies.reports.drawing import (
     BOTTOM,
     COLOURS,
+    LETTER,
+    NOTHING,
     RIGHT,
     WIDTH,
     Axis,
@@ -22,7 +24,6 @@ from mmjax.studies.reports.drawing import (
 
 ROW = 26.0  # pixels
 LONG = 14  # letters of a name that stands above its row, not beside it
-LETTER = 6.2
 SHAPES = (  # of a seed's dot: the colours come again with the next shape
     "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
     "m-3.6 -3.6h7.2v7.2h-7.2z",
@@ -68,7 +69,7 @@ def dot_chart(rows: Sequence[Dots], *, label: str) -> str:
     """
     span = _span(rows)
     if span is None:
-        return '<p class="nothing">No finite value to draw.</p>'
+        return NOTHING
     longest = max(len(row.label) for row in rows)
     above = longest > LONG
     left = 2.0 if above else longest * LETTER + 12
@@ -132,14 +133,14 @@ def _row(row: Dots, axis: Axis, y: Number) -> list[str]:
         parts.append(f'<path class="mean" {place}><title>{mean}</title></path>')
     parts.append("</g>")
     if row.published is not None and drawable(row.published):
-        told, lines = f"{row.label}: published {number(row.published)}", ""
+        hover, lines = f"{row.label}: published {number(row.published)}", ""
         if row.published_std:
-            told += f" ± {number(row.published_std, 2)}"
+            hover += f" ± {number(row.published_std, 2)}"
             ends = [row.published + sign * row.published_std for sign in (-1, 1)]
             start, end = map(axis.cut, ends)
             lines = f'<path class="spread" d="M{start:.1f} {y - 3:g}v6m0 -3H{end:.1f}m0 -3v6"/>'
         x = axis.at(row.published)
         diamond = f'<path class="diamond" d="M{x:.1f} {y - 6:g}l6 6l-6 6l-6 -6z"/>'
-        title = f"<title>{escape(told)}</title>"
+        title = f"<title>{escape(hover)}</title>"
         parts.append(f'<g class="published">{title}{lines}{diamond}</g>')
     return parts

@@ -15,7 +15,7 @@ from mmjax.studies.reports.run_report import write_page, write_report_of
 from mmjax.studies.reports.sweep_charts import Dot, bar_chart, scatter_chart
 
 SUMMARY, REPORT = "sweep.json", "report.html"
-FEWEST = 10  # complete trials, for the importance of the parameters to be told
+FEWEST = 10  # complete trials, before the importance of the parameters is estimated
 TESTS = 3  # metrics of `test` on the page's cards
 
 # The shape of `sweep.json`; see `shape_error`.
@@ -127,7 +127,8 @@ def _page(summary: Mapping[str, Any], sweep_dir: Path) -> dict[str, Any]:
         "tested": len(summary["tested"]),
         "file": shlex.quote(best["file"]) if best else "",
         "words": shlex.join(best["overrides"]) if best else "",
-        "importance": _importance(summary),
+        "importance": summary["importance"]
+        and bar_chart(summary["importance"], label="importance of each parameter"),
         "fewest": FEWEST,
         "complete": states.count("complete"),
         "charts": _charts(summary),
@@ -135,13 +136,6 @@ def _page(summary: Mapping[str, Any], sweep_dir: Path) -> dict[str, Any]:
         "names": list(summary["space"]),
         "command": summary["command"],
     }
-
-
-def _importance(summary: Mapping[str, Any]) -> str:
-    """The bars; empty where the importance cannot be told."""
-    if not summary["importance"]:
-        return ""
-    return bar_chart(summary["importance"], label="importance of each parameter")
 
 
 def _charts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -153,7 +147,7 @@ def _charts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     def dots(x: Sequence[Number]) -> list[Dot]:
         found = [
-            Dot(at, trial["value"], _kind(trial, best), _told(trial, metric))
+            Dot(at, trial["value"], _kind(trial, best), _hover(trial, metric))
             for at, trial in zip(x, trials, strict=True)
         ]
         return sorted(found, key=lambda dot: ("pruned", "complete", "best").index(dot.kind))
@@ -200,8 +194,8 @@ def _kind(trial: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
     return "complete" if trial["state"] == "complete" else "pruned"
 
 
-def _told(trial: Mapping[str, Any], metric: str) -> str:
-    """What a dot says when it is pointed at."""
+def _hover(trial: Mapping[str, Any], metric: str) -> str:
+    """The hover text of a dot."""
     early = f", stopped at step {trial['last_step']:,}" if trial["state"] == "pruned" else ""
     lines = [f"trial {trial['number']}: {metric} {number(trial['value'])}{early}"]
     for name, value in trial["parameters"].items():

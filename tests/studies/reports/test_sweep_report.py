@@ -271,7 +271,6 @@ def test_bars_are_as_long_as_their_shares():
     widths = [float(rect.get("width")) for rect in chart.iter("rect")]
     assert widths[0] == pytest.approx(3 * widths[1], abs=0.2)
     assert "a <b>" in [text.text for text in chart.iter("text")]
-    assert "Nothing" in bar_chart({}, label="none")
 
 
 def test_dots_lie_where_their_values_are():
