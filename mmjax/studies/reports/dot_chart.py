@@ -4,23 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from html import escape
 
-from mmjax.studies.reports.drawing import (
-    BOTTOM,
-    COLOURS,
-    LETTER,
-    NOTHING,
-    RIGHT,
-    WIDTH,
-    Axis,
-    Number,
-    drawable,
-    number,
-    padded,
-    style_classes,
-    svg,
-    text,
-    tick_label,
-)
+from mmjax.studies.reports import drawing
+from mmjax.studies.reports.drawing import Axis, Number, drawable, number, padded, svg, text
 
 ROW = 26.0  # pixels
 LONG = 14  # letters of a name that stands above its row, not beside it
@@ -69,20 +54,20 @@ def dot_chart(rows: Sequence[Dots], *, label: str) -> str:
     """
     span = _span(rows)
     if span is None:
-        return NOTHING
+        return drawing.NOTHING
     longest = max(len(row.label) for row in rows)
     above = longest > LONG
-    left = 2.0 if above else longest * LETTER + 12
+    left = 2.0 if above else longest * drawing.LETTER + 12
     step, first = (ROW + 14, 30.0) if above else (ROW, 17.0)
-    height = step * len(rows) + BOTTOM
-    axis = Axis(*span, left + 8, WIDTH - RIGHT)
+    height = step * len(rows) + drawing.BOTTOM
+    axis = Axis(*span, left + 8, drawing.WIDTH - drawing.RIGHT)
     ticks = axis.ticks(4)
     parts = []
     for tick in ticks:
         x = axis.at(tick)
         parts.append(f'<path class="grid" d="M{x:.1f} 4V{height - 24:g}"/>')
-        parts.append(text(x, height - 9, tick_label(tick, ticks), "middle"))
-    most = int((WIDTH - left) / LETTER)
+        parts.append(text(x, height - 9, drawing.tick_label(tick, ticks), "middle"))
+    most = int((drawing.WIDTH - left) / drawing.LETTER)
     for index, row in enumerate(rows):
         y = first + step * index
         name = row.label if len(row.label) <= most else row.label[: most - 1] + "…"
@@ -112,7 +97,7 @@ def _span(rows: Sequence[Dots]) -> tuple[Number, Number] | None:
 
 def _row(row: Dots, axis: Axis, y: Number) -> list[str]:
     """The marks of one row, from the bottom up."""
-    parts = [f'<g class="{style_classes(row.style)}">']
+    parts = [f'<g class="{drawing.style_classes(row.style)}">']
     mean = f"{escape(row.label)}: mean {number(row.mean)}"
     if row.interval and all(map(drawable, row.interval)):
         low, high = row.interval
@@ -124,7 +109,7 @@ def _row(row: Dots, axis: Axis, y: Number) -> list[str]:
         parts.append(f'<path class="interval" {line}><title>{mean}</title></path>')
     for seed, value in row.seeds.items():
         if drawable(value):
-            shape = SHAPES[row.style // COLOURS % len(SHAPES)]
+            shape = SHAPES[row.style // drawing.COLOURS % len(SHAPES)]
             parts.append(f'<path class="seed" d="M{axis.at(value):.1f} {y:g}{shape}">')
             name = f"{row.label}, seed {seed}: {number(value)}"
             parts.append(f"<title>{escape(name)}</title></path>")

@@ -4,25 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from mmjax.studies.reports.drawing import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    LETTER,
-    NOTHING,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axis,
-    Number,
-    drawable,
-    frame,
-    number,
-    padded,
-    svg,
-    text,
-    tick_label,
-)
+from mmjax.studies.reports import drawing
+from mmjax.studies.reports.drawing import Axis, Number, drawable, frame, number, padded, svg, text
 
 ROW = 38.0  # pixels of a bar and its name above it
 STYLES = {"best": "c1", "complete": "c0", "pruned": "c5"}
@@ -49,7 +32,7 @@ def bar_chart(shares: Mapping[str, float], *, label: str) -> str:
         An `<svg>` element.
     """
     room = 44.0
-    axis = Axis(0.0, max(*shares.values(), 1e-9), 4.0, WIDTH - RIGHT - room)
+    axis = Axis(0.0, max(*shares.values(), 1e-9), 4.0, drawing.WIDTH - drawing.RIGHT - room)
     parts = []
     for index, (name, share) in enumerate(shares.items()):
         y = 14 + ROW * index
@@ -92,17 +75,24 @@ def scatter_chart(
     """
     dots = [dot for dot in dots if drawable(dot.y, log_y) and drawable(dot.x, log_x)]
     if not dots:
-        return NOTHING
+        return drawing.NOTHING
     ends = [float(dot.x) for dot in dots] + [float(end) for end in x_range or ()]
     low, high = (-0.5, len(names) - 0.5) if names else padded(min(ends), max(ends), log_x)
-    x_axis = Axis(low, high, LEFT, WIDTH - RIGHT, log_x)
+    x_axis = Axis(low, high, drawing.LEFT, drawing.WIDTH - drawing.RIGHT, log_x)
     heights = [dot.y for dot in dots]
-    y_axis = Axis(*padded(min(heights), max(heights), log_y), HEIGHT - BOTTOM, TOP, log_y)
+    y_axis = Axis(
+        *padded(min(heights), max(heights), log_y),
+        drawing.HEIGHT - drawing.BOTTOM,
+        drawing.TOP,
+        log_y,
+    )
     parts = frame(x_axis, y_axis, _x_ticks(x_axis, names), x_label)
     if steps := [(x, y) for x, y in line if drawable(y, log_y)]:
         path = f"M{x_axis.at(steps[0][0]):.1f} {y_axis.at(steps[0][1]):.1f}"
         path += "".join(f"H{x_axis.at(x):.1f}V{y_axis.at(y):.1f}" for x, y in steps[1:])
-        parts.append(f'<g class="c1"><path class="line" d="{path}H{WIDTH - RIGHT:g}"/></g>')
+        parts.append(
+            f'<g class="c1"><path class="line" d="{path}H{drawing.WIDTH - drawing.RIGHT:g}"/></g>'
+        )
     for dot in dots:
         mark, size = ("mark", 3.2) if dot.kind == "pruned" else ("seed", 4.0)
         size += 1.5 if dot.kind == "best" else 0.0
@@ -111,17 +101,17 @@ def scatter_chart(
             f'<g class="{STYLES[dot.kind]}"><circle class="{mark}" {place}>'
             f"<title>{escape(dot.hover)}</title></circle></g>"
         )
-    return svg(parts, HEIGHT, label)
+    return svg(parts, drawing.HEIGHT, label)
 
 
 def _x_ticks(axis: Axis, names: Sequence[str]) -> list[tuple[Number, str]]:
     """(value, label) of the ticks below the plot; names are cut where they have no room."""
     if names:
-        most = max(2, int((axis.end - axis.start) / len(names) / LETTER))
+        most = max(2, int((axis.end - axis.start) / len(names) / drawing.LETTER))
         cut = [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]
         return list(enumerate(cut))
     ticks = axis.ticks(5)
     if axis.log and len(ticks) < 2:  # less than a decade
         ticks = [tick for tick in Axis(axis.low, axis.high, 0, 1).ticks(4) if tick > 0]
-        return [(tick, tick_label(tick, ticks)) for tick in ticks]
-    return [(tick, tick_label(tick, ticks, axis.log)) for tick in ticks]
+        return [(tick, drawing.tick_label(tick, ticks)) for tick in ticks]
+    return [(tick, drawing.tick_label(tick, ticks, axis.log)) for tick in ticks]
