@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmjax.training.signals import stop_signal
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 INTERRUPTED = 3  # exit status of a run that was asked by a signal to save and end
+ROWS, HASHES = "rows.json", "hashes.json"  # what a check reads, and what it writes
 POLL = 0.1  # seconds between two polls of the processes
 PATIENCE = 60.0  # seconds that the runs of an earlier start have to save and end
 
@@ -59,43 +61,34 @@ class Launch:
         return cache | dict(os.environ)
 
 
-class RunProcess:
-    """A run that trains in its own process, which writes its output to `log.txt` of the run.
+class ChildProcess:
+    """A process of `mmjax.studies.cell`, which ends when this process does.
 
     Args:
-        run_dir: the run directory; a run in it continues if its config is the same.
-        config: the experiment, by `to_json`.
-        launch: what all runs share.
-
-    Raises:
-        ConfigError: for a directory with something else in it.
-        RunError: where it cannot be written, or another process is training in it.
+        launch: what all processes share.
+        log: the file to which its output is appended.
+        words: what it should do.
     """
 
-    def __init__(self, run_dir: Path, config: Mapping[str, Any], launch: Launch) -> None:
-        self.run_dir = run_dir
-        self.begun = time.monotonic()
-        self._stopped = False
-        directory = RunDirectory(run_dir)
-        directory.claim(config)
-        directory.release()
-        self._log = run_dir / "log.txt"
-        with open(self._log, "ab") as log:
-            self._log_start = log.tell()
+    def __init__(self, launch: Launch, log: Path, *words: str) -> None:
+        self._started, self._stopped = time.monotonic(), False
+        self._log = log
+        with open(log, "ab") as file:
+            self._log_start = file.tell()
             self._process = subprocess.Popen(
-                [*launch.words("train", str(run_dir)), "--command", shlex.join(launch.command)],
-                stdin=subprocess.PIPE,  # closed with this process, which ends the run
-                stdout=log,
-                stderr=log,
+                launch.words(*words),
+                stdin=subprocess.PIPE,  # closed with this process, which ends the other one
+                stdout=file,
+                stderr=file,
                 env=launch.environment(),
                 pass_fds=[launch.lock.fileno()] if launch.lock else [],
-                start_new_session=True,  # Ctrl-C is for the parent, which stops the runs
+                start_new_session=True,  # Ctrl-C is for the parent, which stops its children
             )
 
     @property
     def seconds(self) -> float:
         """Seconds since its start."""
-        return time.monotonic() - self.begun
+        return time.monotonic() - self._started
 
     def ended(self) -> bool:
         """Whether the process has ended."""
@@ -107,21 +100,18 @@ class RunProcess:
 
     def interrupted(self) -> bool:
         """Whether a signal ended the process that was not sent by `stop`."""
-        asked = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, INTERRUPTED}
-        return not self._stopped and self._process.poll() in asked
+        signals = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, INTERRUPTED}
+        return not self._stopped and self._process.poll() in signals
 
-    def failure(self) -> str:
-        """Why an ended process failed, as a sentence; empty where it did not."""
-        status = self._process.poll()
-        if not status:
-            return ""
+    def outcome(self) -> tuple[int, str, str]:
+        """Of an ended process: its exit status, its message for the user if any, how it ended."""
+        status = self._process.wait()
         with open(self._log, "rb") as log:
             log.seek(self._log_start)
-            message, end = _explained(status, log.read())
-        return message or f"The process {end}; its output is in log.txt."
+            return status, *_explained(status, log.read())
 
     def stop(self) -> None:
-        """Asks the run to save and end, without waiting for it."""
+        """Asks the process to save and end, without waiting for it."""
         if not self.ended():
             self._stopped = True
             self._process.terminate()
@@ -136,12 +126,38 @@ class RunProcess:
         self.ended()
 
 
+class RunProcess(ChildProcess):
+    """A run that trains in its own process, which writes its output to `log.txt` of the run.
+
+    Args:
+        run_dir: the run directory; a run in it continues if its config is the same.
+        config: the experiment, by `to_json`.
+        launch: what all runs share.
+
+    Raises:
+        ConfigError: for a directory with something else in it.
+        RunError: where it cannot be written, or another process is training in it.
+    """
+
+    def __init__(self, run_dir: Path, config: Mapping[str, Any], launch: Launch) -> None:
+        directory = RunDirectory(run_dir)
+        directory.claim(config)
+        directory.release()
+        words = ("train", str(run_dir), "--command", shlex.join(launch.command))
+        super().__init__(launch, run_dir / "log.txt", *words)
+
+    def failure(self) -> str:
+        """Why the ended process failed, as a sentence; empty where it did not."""
+        status, message, end = self.outcome()
+        return (message or f"The process {end}; its output is in log.txt.") if status else ""
+
+
 def run_all(
-    running: Mapping[Job, RunProcess | None],
+    running: Mapping[Job, ChildProcess | None],
     begin: Callable[[], bool],
     follow: Callable[[Job], bool],
 ) -> str:
-    """Runs several processes at the same time, until none is left or a signal asks to stop.
+    """Runs jobs in processes, several at the same time, until none is left or a signal comes.
 
     However it ends, the processes that still run are asked to save and end, and are waited for.
 
@@ -188,39 +204,30 @@ def check_experiments(rows: Mapping[str, Any], launch: Launch) -> dict[str, dict
         RunError: for data or files that are missing or damaged.
         Interrupted: on SIGTERM or Ctrl-C, when the process has ended.
     """
-    read, write = os.pipe()
-    with stop_signal() as stopped, open(write, "wb", buffering=0) as pipe:
-        with open(read, "rb") as other_end:
-            process = subprocess.Popen(
-                launch.words("check"),
-                stdin=other_end,  # its end comes with that of this process, and ends the check
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=launch.environment(),
-                start_new_session=True,
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / ROWS).write_text(json.dumps(rows), encoding="utf-8")
+        process = ChildProcess(launch, folder / "log.txt", "check", name)
+        running = {"check": process}
+
+        def follow(job: str) -> bool:
+            return process.ended() and bool(running.pop(job))
+
+        stopped = run_all(running, lambda: False, follow)
+        if stopped and running:
+            raise Interrupted(
+                f"Stopped by {stopped} while the rows were checked, before the first run: run the "
+                "same command to begin."
             )
-        with contextlib.suppress(BrokenPipeError):  # it has failed already
-            pipe.write(f"{json.dumps(rows)}\n".encode())
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                out, err = process.communicate(timeout=POLL)
-                break
-            if stopped():
-                process.kill()
-    if stopped():
-        raise Interrupted(
-            f"Stopped by {stopped()} while the rows were checked, before a run was begun: run the "
-            "same command to begin."
-        )
-    if process.returncode == 0:
-        return json.loads(out.splitlines()[-1])
-    message, end = _explained(process.returncode, err)
+        status, message, end = process.outcome()
+        if status == 0:
+            return json.loads((folder / HASHES).read_bytes())
     if not message:
         raise RunError(
             f"The rows cannot be checked: the process {end}; `mmjax train` with the changes of a "
             "row shows more."
         )
-    raise (ConfigError if process.returncode == ConfigError.exit_status else RunError)(message)
+    raise (ConfigError if status == ConfigError.exit_status else RunError)(message)
 
 
 def _explained(status: int, output: bytes) -> tuple[str, str]:
