@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def dry_run(ablation: Ablation) -> list[str]:
             state = "to go on with"
         lines.append(f"{cell.run}: {state}")
     todo = [cell for cell in cells if not cell.finished]
-    seconds = estimate(todo, _finished(rows.values(), ablation.study_dir), ablation.jobs)
+    seconds = estimate(todo, _finished(rows, ablation.study_dir), ablation.jobs)
     took = "whose time is not known before one is finished"
     if seconds is not None:
         took = f"about {duration(seconds)} of training with --jobs {ablation.jobs}"
@@ -144,7 +144,10 @@ def ablate(ablation: Ablation) -> dict[str, Any]:
 
         write()  # refuses what does not fit together before more is run
         launch = dataclasses.replace(launch, lock=lock, cache=cache)
-        stopped = _Runner(ablation, rows, cells, launch, write).run()
+        todo = [cell for cell in cells if not cell.finished]
+        finished = _finished(rows, ablation.study_dir)
+        progress = StudyProgress(cells, todo, finished, ablation.jobs)
+        stopped = _Runner(ablation, launch, write, todo, progress).run()
         results = write()
         write_text(ablation.study_dir / "table.md", markdown(results))
         write_text(ablation.study_dir / "table.csv", csv_table(results))
@@ -173,31 +176,26 @@ def _check(rows: dict[str, Row], cells: Sequence[Cell], launch: Launch, study_di
     for row in asked.values():
         row["after"] = row["after"] if row["after"] in asked else ""
     now = check_experiments(asked, launch)
-    seen = [(cell, environment_of(cell)["data"]) for cell in _finished(rows.values(), study_dir)]
+    seen = [(cell, environment_of(cell)["data"]) for cell in _finished(rows, study_dir)]
     data_groups([*seen, *((first[name], hashes) for name, hashes in now.items())])
 
 
-def _finished(rows: Iterable[Row], study_dir: Path) -> list[Cell]:
-    return [cell for row in rows for cell in cells_there(row, study_dir) if cell.finished]
+def _finished(rows: Mapping[str, Row], study_dir: Path) -> list[Cell]:
+    cells = (cell for row in rows.values() for cell in cells_there(row, study_dir))
+    return [cell for cell in cells if cell.finished]
 
 
+@dataclasses.dataclass
 class _Runner:
-    """Runs the cells that are not finished."""
+    """Runs the cells that are waiting."""
 
-    def __init__(
-        self,
-        ablation: Ablation,
-        rows: dict[str, Row],
-        cells: Sequence[Cell],
-        launch: Launch,
-        write: Callable[[], object],
-    ) -> None:
-        self.ablation, self.launch, self.write = ablation, launch, write
-        self.waiting = [cell for cell in cells if not cell.finished]
-        self.running: dict[Cell, RunProcess] = {}
-        self.failed: set[str] = set()
-        finished = _finished(rows.values(), ablation.study_dir)
-        self.progress = StudyProgress(cells, self.waiting, finished, ablation.jobs)
+    ablation: Ablation
+    launch: Launch
+    write: Callable[[], object]
+    waiting: list[Cell]
+    progress: StudyProgress
+    running: dict[Cell, RunProcess] = dataclasses.field(default_factory=dict)
+    failed: set[str] = dataclasses.field(default_factory=set)
 
     def run(self) -> str:
         """Runs them; returns the name of the signal that stopped it before the last, if any."""

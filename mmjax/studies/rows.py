@@ -12,7 +12,7 @@ from mmjax.studies.files import read_json
 from mmjax.studies.study import Changes, Stage, Study, check_row_name
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment, check
-from mmjax.training.overrides import replace_at
+from mmjax.training.overrides import defined, replace_at
 from mmjax.training.run_directory import RESULT, RunDirectory
 from mmjax.training.start import OWN, Start
 
@@ -95,22 +95,12 @@ def study_of(module: ModuleType) -> Study:
     """The `study` of an experiment file; one row, the experiment itself, where there is none.
 
     Raises:
-        ConfigError: where it is no `Study`.
+        ConfigError: where it is not a `Study`, or its parts are outside of one.
     """
-    study = getattr(module, "study", None)
-    if study is None and any(hasattr(module, name) for name in ("rows", "columns", "published")):
-        raise ConfigError(
-            f"{module.__file__} has rows, columns or published numbers, but no study: set `study = "
-            "mmjax.studies.Study(rows=..., columns=...)` in it."
-        )
-    if study is None:
+    names = [name for name in ("study", "rows", "columns", "published") if hasattr(module, name)]
+    if names in ([], ["study"]) and getattr(module, "study", None) is None:
         return Study()
-    if not isinstance(study, Study):
-        raise ConfigError(
-            f"The `study` of {module.__file__} is a {type(study).__name__}: make it "
-            "mmjax.studies.Study(rows=..., columns=...)."
-        )
-    return study
+    return defined(module, "study", Study, "mmjax.studies.Study(rows=..., columns=...)")
 
 
 def rows_of(study: Study, experiment: Experiment) -> dict[str, Row]:

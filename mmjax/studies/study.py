@@ -133,7 +133,6 @@ class Study:
             if isinstance(row, Stage) and (row.after not in self.rows or row.after == name):
                 others = [other for other in self.rows if other != name]
                 raise unknown_name(f"row for {name!r} to start from, called", row.after, others)
-        _refuse_circles(self.rows)
         if any(isinstance(names, str) for names in (self.columns, self.lower_is_better, self.once)):
             raise ConfigError(
                 "`columns`, `lower_is_better` and `once` are tuples: write ('test/accuracy',)."
@@ -168,7 +167,10 @@ class Study:
             raise unknown_name("row, as `baseline`,", self.baseline, self.rows)
         if self.seeds < 1:
             raise ConfigError(f"Study.seeds is {self.seeds}: it must be 1 or more.")
-        _check_once(self.once, self.rows)
+        for name in self.once:
+            if name not in self.rows:
+                raise unknown_name("row, in `once`,", name, self.rows)
+        _check_stages(self.rows, self.once)
 
 
 def axis(path: str, values: Mapping[str, Any] | Sequence[Any]) -> dict[str, Changes]:
@@ -269,21 +271,15 @@ def check_row_name(name: Any) -> None:
         )
 
 
-def _check_once(once: Sequence[str], rows: Mapping[str, Changes | Stage]) -> None:
-    for name in once:
-        if name not in rows:
-            raise unknown_name("row, in `once`,", name, rows)
+def _check_stages(rows: Mapping[str, Changes | Stage], once: Sequence[str]) -> None:
+    """Refuses rows that start from each other in a circle, or from a row of fewer seeds."""
     for name, row in rows.items():
         if isinstance(row, Stage) and row.after in once and name not in once:
             raise ConfigError(
                 f"The row {name!r} starts from {row.after!r}, of which only one seed is run: list "
                 "it in `once` too, or neither."
             )
-
-
-def _refuse_circles(rows: Mapping[str, Changes | Stage]) -> None:
-    for name in rows:
-        seen, row = [name], rows[name]
+        seen = [name]
         while isinstance(row, Stage):
             if row.after in seen:
                 circle = " after ".join(map(repr, [*seen, row.after]))

@@ -61,13 +61,18 @@ def load_module(path: str | Path) -> types.ModuleType:
 
 def experiment_of(module: types.ModuleType) -> Experiment:
     """The `experiment` of a module that `load_module` has run."""
-    experiment = getattr(module, "experiment", None)
-    if not isinstance(experiment, Experiment):
-        raise ConfigError(
-            f"The file {module.__file__} defines no experiment: set `experiment = "
-            "mmjax.training.Experiment(...)` in it."
-        )
-    return experiment
+    return defined(module, "experiment", Experiment, "mmjax.training.Experiment(...)")
+
+
+def defined(module: types.ModuleType, name: str, kind: type[Config], example: str) -> Config:
+    """What an experiment file defines by a name; ConfigError where it is not of the kind."""
+    value = getattr(module, name, None)
+    if isinstance(value, kind):
+        return value
+    instead = "" if value is None else f", only a {type(value).__name__} of that name"
+    raise ConfigError(
+        f"The file {module.__file__} defines no {name}{instead}: set `{name} = {example}` in it."
+    )
 
 
 def options_of(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -104,9 +104,9 @@ def test_wrong_rows_are_refused(study, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"rows": {"a": {}}}, "but no study: set `study = mmjax.studies.Study"),
-        ({"published": {}}, "but no study"),
-        ({"study": {"rows": {}}}, "is a dict: make it"),
+        ({"rows": {"a": {}}}, "defines no study: set `study = mmjax.studies.Study"),
+        ({"published": {}}, "defines no study"),
+        ({"study": {"rows": {}}}, "defines no study, only a dict of that name: set"),
     ],
 )
 def test_a_file_without_a_study_object_is_refused(values, message):

@@ -17,12 +17,13 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any, Literal
 
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.training.config import check_types
 from mmjax.training.experiment import Experiment
-from mmjax.training.overrides import is_within, part_at, replace_at
+from mmjax.training.overrides import defined, is_within, part_at, replace_at
 
 Direction = Literal["max", "min"]
 Parameters = Mapping[str, Any]  # dotted path -> number, or the name of a choice
@@ -250,16 +251,6 @@ class Sweep:
         return int(parameter) if isinstance(each, Integers) else float(parameter)
 
 
-def sweep_of(module: Any) -> Sweep:
-    """The `sweep` of an experiment file that `load_module` has run.
-
-    Raises:
-        ConfigError: where there is none.
-    """
-    sweep = getattr(module, "sweep", None)
-    if not isinstance(sweep, Sweep):
-        raise ConfigError(
-            f"The file {module.__file__} defines no sweep: set `sweep = "
-            "mmjax.studies.Sweep(space=..., metric=...)` in it."
-        )
-    return sweep
+def sweep_of(module: ModuleType) -> Sweep:
+    """The `sweep` of an experiment file that `load_module` has run; ConfigError without one."""
+    return defined(module, "sweep", Sweep, "mmjax.studies.Sweep(space=..., metric=...)")
