@@ -17,6 +17,7 @@ from mmjax.studies.processes import (
     locked,
     run_all,
 )
+from mmjax.studies.reports.drawing import duration
 from mmjax.studies.reports.study_report import write_study_report
 from mmjax.studies.results import RESULTS, data_groups, gather
 from mmjax.studies.rows import (
@@ -33,7 +34,7 @@ from mmjax.studies.rows import (
     rows_of,
 )
 from mmjax.studies.study import Study
-from mmjax.studies.study_progress import StudyProgress, duration, estimate
+from mmjax.studies.study_progress import StudyProgress, estimate
 from mmjax.studies.tables import csv_table, markdown
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment

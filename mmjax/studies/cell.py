@@ -6,9 +6,9 @@
 `train` trains the experiment of `config.json` in the run directory.
 
 `check` prepares the rows of `rows.json` without training them (name -> `config`, with `after` and
-`parts` of a Stage), and writes the SHA-256 of the data of each to `hashes.json` (name -> file ->
-hash). It is another process so that the parent never allocates an accelerator that its children
-need.
+`parts` of a Stage; the name is empty for what is not a row of a study), and writes the SHA-256 of
+the data of each to `hashes.json` (name -> file -> hash). It is another process so that the parent
+never allocates an accelerator that its children need.
 
 The standard input of both is a pipe from the parent: when the parent has ended, however it ended,
 they stop as on SIGTERM.
@@ -82,7 +82,7 @@ def _check(
             setups[name] = prepare(experiment, folder)
             hashes[name] = fingerprint(experiment.data, folder)
         except UserError as error:
-            raise type(error)(f"Row {name!r}: {error}") from error
+            raise type(error)(f"Row {name!r}: {error}" if name else str(error)) from error
     for name, row in rows.items():
         if not row["after"]:
             continue

@@ -60,12 +60,18 @@ def gather(
         }
         for name, cells in there.items()
     ]
+    machines = _distinct(map(_machine, environments))
+    commits = _distinct(str(each.get("git_commit")) for each in environments)
+    versions: dict[str, list[str]] = {}
+    for environment in environments:
+        for library, version in environment["versions"].items():
+            versions[library] = _distinct([*versions.get(library, ()), version])
     return {
         "schema": SCHEMA,
         **{key: record[key] for key in RECORD},
-        "machine": "; ".join(_distinct(map(_machine, environments))),
-        "commits": _distinct(str(each.get("git_commit")) for each in environments),
-        "versions": _versions(environments),
+        "machine": "; ".join(machines),
+        "commits": commits,
+        "versions": versions,
         "data": data_groups(
             (cell, made["data"]) for cell, made in zip(every, environments, strict=True)
         ),
@@ -79,7 +85,7 @@ def gather(
             for column in shown
             if len(finished) > 1
         },
-        "notes": _notes(environments),
+        "notes": _notes(versions, commits, machines),
     }
 
 
@@ -200,28 +206,19 @@ def _machine(environment: Mapping[str, Any]) -> str:
     return f"{cores} cores of {environment.get('processor', 'an unknown processor')}, {only}"
 
 
-def _versions(environments: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Library -> every version that a cell was made with."""
-    versions: dict[str, list[str]] = {}
-    for environment in environments:
-        for library, version in environment.get("versions", {}).items():
-            if version not in versions.setdefault(library, []):
-                versions[library].append(version)
-    return versions
-
-
-def _notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sentences about what a reader has to know of how the cells were made."""
-    notes = []
-    mixed = {name: found for name, found in _versions(environments).items() if len(found) > 1}
-    for library, found in mixed.items():
-        notes.append(f"The cells were made with several versions of {library}: {', '.join(found)}.")
-    commits = _distinct(str(each.get("git_commit")) for each in environments)
+def _notes(
+    versions: Mapping[str, Sequence[str]], commits: Sequence[str], machines: Sequence[str]
+) -> list[str]:
+    """What a reader has to know of how the cells were made."""
+    notes = [
+        f"The cells were made with several versions of {library}: {', '.join(found)}."
+        for library, found in versions.items()
+        if len(found) > 1
+    ]
     if len(commits) > 1:
         notes.append(f"The cells were made at several commits: {', '.join(commits)}.")
     if any(commit.endswith("-dirty") for commit in commits):
         notes.append("Some cells were made with changes that were not committed.")
-    machines = _distinct(map(_machine, environments))
     if len(machines) > 1:
         notes.append(f"The cells were made on several machines: {'; '.join(machines)}.")
     return notes

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from mmjax.studies.reports.drawing import duration
 from mmjax.studies.rows import Cell, result_of
 
 
@@ -42,13 +43,6 @@ def estimate(
     each = [of(cell) for cell in todo]
     at_once = max(1, min(jobs, len(each)))
     return (math.fsum(each) + more * len(each)) / at_once
-
-
-def duration(seconds: float) -> str:
-    """A time to come, as people say it: `40 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class StudyProgress:

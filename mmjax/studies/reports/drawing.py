@@ -71,6 +71,14 @@ def number(value: Number, digits: int = 4) -> str:
     return shown.replace("-", "−")
 
 
+def duration(seconds: float) -> str:
+    """Seconds as `48 s`, `5 min 12 s` or `3 h 20 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{number(seconds, 3)} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def style_classes(style: int) -> str:
     """CSS classes of a style number: after the last colour they come again with another dash."""
     return f"c{style % COLOURS} d{style // COLOURS % DASHES}"

@@ -6,7 +6,6 @@ and script: `report_page.html`, `report_style.html`, `report_script.html`, `repo
 
 import math
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 from mmjax.evaluation.metrics import Confusion
 from mmjax.studies.files import write_text
 from mmjax.studies.reports.charts import MOST_POINTS, Series, line_chart, many_decades
-from mmjax.studies.reports.drawing import COLOURS, Number, number
+from mmjax.studies.reports.drawing import COLOURS, Number, duration, number
 from mmjax.studies.reports.run_files import Curves, RunFiles, number_or_nan, read_run, setting
 
 CARDS = 4
@@ -83,7 +82,7 @@ def write_report_of(run: RunFiles, row: str = "", study: str = "") -> Path:
         "config": run.config,
         "environment": environment,
         "data": data,
-        "command": command_line(command),
+        "command": str(command or ""),
     }
     return write_page(run.folder / "report.html", "run.html", page)
 
@@ -102,7 +101,7 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
         facts.append(("evaluated at step", number(result["evaluated_step"])))
     seconds = number_or_nan(result.get("seconds"))
     if math.isfinite(seconds):
-        facts.append(("time", _duration(seconds)))
+        facts.append(("time", duration(seconds)))
     seed = result.get("seed", setting(run.config, "training", "seed"))
     if seed is not None:
         facts.append(("seed", str(seed)))
@@ -308,19 +307,6 @@ def unit_of(name: str) -> str:
     """The unit that a metric's name ends with."""
     endings = {"_ms": "ms", "_seconds": "s", "_per_second": "1/s", "_bytes": "bytes"}
     return next((unit for ending, unit in endings.items() if name.endswith(ending)), "")
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as `48 s`, `5 min 12 s` or `3 h 20 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{number(seconds, 3)} s"
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def command_line(command: Any) -> str:
-    """A recorded command, a string or its words, as one line."""
-    return shlex.join(map(str, command)) if isinstance(command, list) else str(command or "")
 
 
 def leaf(value: Any) -> str:

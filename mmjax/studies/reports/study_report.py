@@ -7,7 +7,7 @@ from typing import Any
 from mmjax.errors import RunError
 from mmjax.studies.ledger import read_results
 from mmjax.studies.reports.run_files import RunFiles, read_run
-from mmjax.studies.reports.run_report import command_line, leaf, write_page, write_report_of
+from mmjax.studies.reports.run_report import leaf, write_page, write_report_of
 from mmjax.studies.reports.study_curves import study_curves, study_dots
 from mmjax.studies.reports.study_tables import (
     cited_sources,
@@ -60,7 +60,7 @@ def write_study_report(folder: Path) -> Path:
         "curves": curves or folded_curves,
         "folded_curves": folded_curves if curves else [],
         "differences": _differences(study["rows"]),
-        "command": command_line(study["command"]),
+        "command": study["command"],
         "record": [
             ("machine", study["machine"]),
             ("date", study["date"]),

@@ -28,7 +28,6 @@ from mmjax.studies.sweeps.journal import FrozenTrial, Journal
 from mmjax.studies.sweeps.plan import CONFIG, SweepPlan, locked
 from mmjax.studies.sweeps.worker import Starter, search, short
 from mmjax.training.config import to_json
-from mmjax.training.experiment import Experiment
 from mmjax.training.overrides import load_module
 from mmjax.training.restore import evaluate_run
 from mmjax.training.run_directory import RunDirectory
@@ -54,7 +53,8 @@ def run_sweep(plan: SweepPlan) -> dict[str, Any]:
     plan.refuse_other()
     launch = Launch(plan.experiment_file, plan.folder, plan.command)
     if not (plan.sweep_dir / CONFIG).exists() or _left(plan.open(), plan.trials):
-        _check_first(plan.sweep.trial(plan.experiment), launch)
+        first = plan.sweep.trial(plan.experiment)
+        check_experiments({"": {"config": to_json(first), "after": ""}}, launch)
 
     def start(run_dir: Path, config: Mapping[str, Any]) -> RunProcess:
         return RunProcess(run_dir, config, launch)
@@ -115,15 +115,6 @@ def print_sweep(summary: Mapping[str, Any]) -> None:
         print(f"{name}  {'not finite' if value is None else f'{value:.4f}'}")
     for note in summary["notes"]:
         print(note)
-
-
-def _check_first(experiment: Experiment, launch: Launch) -> None:
-    """Prepares the experiment in another process, without training it."""
-    name = experiment.name
-    try:
-        check_experiments({name: {"config": to_json(experiment), "after": ""}}, launch)
-    except UserError as error:
-        raise type(error)(str(error).removeprefix(f"Row {name!r}: ")) from error
 
 
 def _left(journal: Journal, trials: int) -> bool:
