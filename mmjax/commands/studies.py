@@ -34,7 +34,7 @@ def ablate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         split, slash, _ = name.partition("/")
         if not slash or split not in experiment.data.splits:
             raise ConfigError(
-                f"The column {name!r} is no metric of a split: write it as in 'test/accuracy'."
+                f"The column {name!r} is not a metric of a split: write it as in 'test/accuracy'."
             )
     study_dir = choose_run_dir(parsed, experiment.name)
     asked = ablation.Ablation(

@@ -95,7 +95,7 @@ def dry_run(ablation: Ablation) -> list[str]:
         elif cell.failure:
             state = f"to run again; it failed: {cell.failure}"
         elif (cell.run_dir / "config.json").exists():
-            state = "to go on with"
+            state = "to continue"
         lines.append(f"{cell.run}: {state}")
     todo = [cell for cell in cells if not cell.finished]
     seconds = estimate(todo, _finished(rows, ablation.study_dir), ablation.jobs)
@@ -143,7 +143,7 @@ def ablate(ablation: Ablation) -> dict[str, Any]:
             directory.write(RESULTS, results)
             return results
 
-        write()  # refuses what does not fit together before more is run
+        write()  # refuses inconsistent cells before more is run
         launch = dataclasses.replace(launch, lock=lock, cache=cache)
         todo = [cell for cell in cells if not cell.finished]
         finished = _finished(rows, ablation.study_dir)

@@ -102,7 +102,7 @@ def _experiment(config: object, definitions: ModuleType | None, where: Path) -> 
     except ConfigError as error:
         raise RunError(f"{where}: {error}") from error
     if not isinstance(experiment, Experiment):
-        raise RunError(f"{where} holds no experiment: start the study anew in another directory.")
+        raise RunError(f"{where} holds no experiment: start a new study in another directory.")
     return experiment
 
 

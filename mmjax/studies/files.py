@@ -10,7 +10,7 @@ from mmjax.errors import RunError
 
 
 def read_bytes(path: Path, fix: str) -> bytes:
-    """What a file holds; RunError with `fix` where it is missing, or where it cannot be read."""
+    """The bytes of a file; RunError with `fix` where it is missing, or where it cannot be read."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -47,7 +47,7 @@ def read_json(path: Path, shape: dict, fix: str, missing: str = "", nan: bool = 
 
 
 def check_shape(path: Path, value: Any, shape: Any, fix: str) -> None:
-    """Refuses what a file holds if it does not have the shape; RunError."""
+    """Refuses the content of a file that does not have the shape; RunError."""
     if wrong := shape_error(value, shape, "the file"):
         raise damaged(path, wrong, fix)
 

@@ -1,4 +1,4 @@
-"""From the run directories of a study to its results: a function of what they hold, and no more."""
+"""From the run directories of a study to its results, which depend on these files alone."""
 
 import dataclasses
 import math
@@ -123,10 +123,10 @@ def _measured(row: Row) -> str:
 
 
 def data_groups(cells: Iterable[tuple[Cell, Mapping[str, str]]]) -> list[dict[str, Any]]:
-    """The data that cells have seen: rows that saw the same stand together.
+    """The data that cells were trained on, with the rows that share it.
 
     Rows may differ in their data's options. What stands in files has to be the same for all, and
-    what is made anew (an embedded data set) for all with the same options.
+    what is generated (an embedded data set) for all with the same options.
 
     Raises:
         RunError: naming two cells and the file in which they differ.
@@ -142,7 +142,7 @@ def data_groups(cells: Iterable[tuple[Cell, Mapping[str, str]]]) -> list[dict[st
                 raise RunError(
                     f"The runs {first!r} and {cell.run!r} have seen different data ({file} differs "
                     "in its SHA-256) and cannot stand in one table: restore the data, and delete "
-                    "the runs of the other or start anew with another --run-dir."
+                    "the runs of the other, or start a new study with another --run-dir."
                 )
         group = groups.setdefault(str(dict(hashes)), {"rows": [], "hashes": dict(hashes)})
         if cell.row.name not in group["rows"]:

@@ -27,7 +27,7 @@ RECORD = ("name", "title", "command", "date")  # what `study.json` holds
 class Row:
     """One row of a study: its name, what it changes, and the experiment that it then is.
 
-    `after` names the row whose trained `parts` it starts from; it is empty where there is none.
+    `after` names the row whose trained `parts` it starts from; it may be empty.
     Only the first seed of a row is run that is to be run `once`.
     """
 
@@ -59,7 +59,7 @@ class Cell:
 
     @property
     def after(self) -> str:
-        """The run that it starts from; empty where there is none."""
+        """The run that it starts from; empty where it starts from none."""
         return f"{self.row.after}/seed{self.seed}" if self.row.after else ""
 
     @property
@@ -92,7 +92,7 @@ class Cell:
 
 
 def study_of(module: ModuleType) -> Study:
-    """The `study` of an experiment file; one row, the experiment itself, where there is none.
+    """The `study` of an experiment file; without one, a study of the experiment alone.
 
     Raises:
         ConfigError: where it is not a `Study`, or its parts are outside of one.
@@ -147,7 +147,7 @@ def chosen_rows(rows: Mapping[str, Row], only: Sequence[str]) -> list[Row]:
     """The rows that are named, after those that they start from; none named takes all.
 
     Raises:
-        ConfigError: for a name that is no row's.
+        ConfigError: for a name that no row has.
     """
     taken: dict[str, Row] = {}
 
@@ -210,7 +210,7 @@ def read_record(study_dir: Path, name: str) -> dict[str, Any]:
         RunError: for a `study.json` that is damaged.
     """
     if (study_dir / "study.json").exists():
-        fix = "restore it, or start the study anew in another directory"
+        fix = "restore it, or start a new study in another directory"
         record = read_json(study_dir / "study.json", dict.fromkeys(RECORD, str), fix)
         if record.get("name") != name:
             raise ConfigError(

@@ -44,7 +44,7 @@ class PairedTest:
         p: of the two-sided paired t-test. None where there is nothing to test: with fewer than two
             shared seeds, or where the difference is the same in every seed up to rounding (rows
             that are equal, or do not depend on the seed), so that it has no spread to compare with.
-        p_corrected: p by Holm's correction for the number of tests made together.
+        p_corrected: p by Holm's correction for the number of tests of its column.
     """
 
     a: str

@@ -29,7 +29,7 @@ CERTAINTIES: Mapping[str, str] = {
     "unverified": "unverified",
 }
 
-# What the directory of a study holds beside the folders of its rows.
+# The files in the directory of a study, beside the folders of its rows.
 FILES_OF_A_STUDY = (
     *("lock", "compile_cache", "study.json", "results.json"),
     *("table.md", "table.csv", "report.html"),
@@ -208,7 +208,7 @@ def product(*axes: Mapping[str, Changes], separator: str = ", ") -> dict[str, Ch
 
 
 def zipped(*axes: Mapping[str, Changes], separator: str = ", ") -> dict[str, Changes]:
-    """The first rows of several axes together, then the second ones, and so on.
+    """The first rows of all axes joined, then the second rows, and so on.
 
     Raises:
         ConfigError: where the axes are not equally long, and where `product` raises it.
@@ -218,8 +218,8 @@ def zipped(*axes: Mapping[str, Changes], separator: str = ", ") -> dict[str, Cha
         raise ConfigError(f"The axes to zip have {lengths} rows: give all of them the same number.")
     return _unlike(
         row
-        for together in zip(*(each.items() for each in axes), strict=True)
-        for row in product(*({name: row} for name, row in together), separator=separator).items()
+        for rows in zip(*(each.items() for each in axes), strict=True)
+        for row in product(*({name: row} for name, row in rows), separator=separator).items()
     )
 
 
@@ -248,13 +248,13 @@ def _joined(name: str, changes: Changes, more: str, row: Changes) -> Changes:
             if is_within(earlier, path):
                 raise ConfigError(
                     f"In the row {name!r} with {more!r}, {path} replaces {earlier}, which was "
-                    "changed before: put the axis that replaces the whole first."
+                    "changed before: put the axis of {path} first."
                 )
     return {**changes, **row}
 
 
 def check_row_name(name: Any) -> None:
-    """Refuses a row whose name is no folder's."""
+    """Refuses a row name that cannot name a folder."""
     if not isinstance(name, str) or not name.strip(". ") or re.search(r"[/\\\x00-\x1f]", name):
         raise ConfigError(
             f"The row name {name!r} cannot name a folder: leave out slashes, and use more than "
@@ -262,7 +262,7 @@ def check_row_name(name: Any) -> None:
         )
     if name.lower() in FILES_OF_A_STUDY:
         raise ConfigError(
-            f"A row cannot be called {name!r}, as a file of the study is: call it otherwise."
+            f"A row cannot be called {name!r}, which is a file of the study: choose another name."
         )
     if len(name.encode()) > LONGEST_NAME:
         raise ConfigError(

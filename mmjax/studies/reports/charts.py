@@ -86,8 +86,8 @@ def line_chart(
         unit: written above the y axis.
         log: a logarithmic y axis; needs values above 0.
         legend: whether to name the lines within the chart.
-        cut_bands: whether a band that is far wider than all lines together is cut at the frame, so
-            that the lines can be told apart.
+        cut_bands: whether a band far wider than the range of all lines is cut at the frame, so that
+            the lines can be distinguished.
 
     Returns:
         An `<svg>` element; a paragraph where there is nothing finite to draw.

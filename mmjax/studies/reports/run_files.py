@@ -21,7 +21,7 @@ Curves = dict[str, dict[float, float]]  # metric name -> step -> value
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """What a run directory holds. `notes` are sentences about what is not as it should be."""
+    """The files of a run directory; `notes` are sentences about what is missing or not finite."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -106,7 +106,7 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Curves:
 
 
 def number_or_nan(value: Any) -> float:
-    """A JSON value as a float; what is no number is NaN."""
+    """A JSON value as a float; NaN where it is not a number."""
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 

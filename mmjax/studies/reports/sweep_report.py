@@ -50,7 +50,7 @@ _SUMMARY = {
     "tested": [{"number": int, "trials": int, "test": {str: _MAYBE}}],
     "notes": [str],
 }
-FIX = "run the sweep's command again, which writes it anew"
+FIX = "run the sweep's command again, which writes it again"
 
 
 def write_sweep_report(sweep_dir: Path) -> Path:
@@ -204,7 +204,7 @@ def _hover(trial: Mapping[str, Any], metric: str) -> str:
 
 
 def _link(sweep_dir: Path, trial: Mapping[str, Any]) -> str:
-    """The report of a trial, or its directory; empty where there is none yet."""
+    """The report of a trial, or its directory; empty before it begins."""
     for name in (f"{trial['run']}/{REPORT}", f"{trial['run']}/"):
         if (sweep_dir / name).exists():
             return name

@@ -91,7 +91,7 @@ class Journal:
     def suggest(self) -> dict[str, Any]:
         """The parameters of the next trial.
 
-        The sampler is made anew from the seed of the sweep and the number of the trial, so that it
+        The sampler is made from the seed of the sweep and the number of the trial, so that it
         depends on the trials before it and on nothing else.
         """
         trials = self.trials()
@@ -191,7 +191,7 @@ def refuse_damaged(path: Path) -> None:
 
 def _damaged(path: Path, where: str) -> RunError:
     return RunError(
-        f"The file {path} is damaged {where}: restore it from a copy, or start the sweep anew with "
+        f"The file {path} is damaged {where}: restore it from a copy, or start a new sweep with "
         "another --run-dir."
     )
 

@@ -110,7 +110,7 @@ def print_sweep(summary: Mapping[str, Any]) -> None:
         print(f"\nThe best values: {shlex.join(best['overrides'])}")
     if best["by_file"]:
         print(f"By {best['file']} only: {', '.join(best['by_file'])}")
-    print(f"`mmjax train {shlex.quote(best['file'])}` trains the best configuration anew.")
+    print(f"`mmjax train {shlex.quote(best['file'])}` trains the best configuration.")
     for name, value in (best["test"] or {}).items():
         print(f"{name}  {'not finite' if value is None else f'{value:.4f}'}")
     for note in summary["notes"]:

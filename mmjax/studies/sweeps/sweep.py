@@ -234,7 +234,7 @@ class Sweep:
             for option in each.named if isinstance(each, Choice) else (each.low, each.high):
                 try:
                     changed = replace_at(experiment, path, self._value(path, option))
-                except ConfigError:  # it may fit together with other values of the space
+                except ConfigError:  # it may fit with other values of the space
                     continue
                 try:
                     check_types(changed)

@@ -108,7 +108,7 @@ class _Worker:
                     if lock is None:
                         raise RunError(
                             f"{self.plan.lock(f'{len(trials):04d}')} is locked, and its trial is "
-                            "not in the journal: start the sweep anew with another --run-dir."
+                            "not in the journal: start a new sweep with another --run-dir."
                         )
                     self.journal.begin(self.journal.suggest())
                     taken = self.journal.trial(len(trials)), lock
@@ -227,7 +227,7 @@ class _Worker:
         ):
             raise RunError(
                 f"The first {len(self.failures)} trials all failed with: {reason} Fix it, and "
-                "start the sweep anew with another --run-dir."
+                "start a new sweep with another --run-dir."
             )
 
     def _end(
@@ -263,7 +263,7 @@ class MetricLines:
         self._place, self._file = 0, 0
 
     def new(self) -> list[tuple[int, float]]:
-        """(step, value) of the whole lines that were added since; those not finite are left out.
+        """(step, finite value) of the complete lines that were added since the last call.
 
         Raises:
             RunError: for a line that is damaged.
@@ -278,17 +278,17 @@ class MetricLines:
                 self._file, self._place = status.st_ino, 0
             file.seek(self._place)
             text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._place += len(whole)
+        complete = text[: text.rfind(b"\n") + 1]
+        self._place += len(complete)
         found = []
-        for line in whole.splitlines():
+        for line in complete.splitlines():
             try:
                 values = json.loads(line)
                 if values.get(self._metric) is not None:
                     found.append((int(values["step"]), float(values[self._metric])))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise RunError(
-                    f"The file {self._path} is damaged ({line[:40]!r} is no line of metrics): "
+                    f"The file {self._path} is damaged ({line[:40]!r} is not a line of metrics): "
                     "remove that line and run the same command again."
                 ) from error
         return found
