@@ -1,7 +1,7 @@
 """The report of a run: one `report.html` that needs nothing outside itself.
 
-Fills the template `report.html`; the page of a study (`study_report.py`) shares its frame, styles
-and script: `report_page.html`, `report_style.html`, `report_script.html`, `report_macros.html`.
+Fills the template `run.html`; the pages of studies and sweeps share its frame, styles, script and
+macros: `page.html`, `style.html`, `script.html`, `macros.html`.
 """
 
 import math
