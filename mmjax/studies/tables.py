@@ -22,9 +22,10 @@ Cell = Mapping[str, Any]
 
 LEVEL = 0.05  # of the paired tests
 NOTHING = "-"
+PUBLISHED_FIELDS = ("value", "source", "certainty", "difference", "verdict")
 CSV_FIELDS = (
     *("row", "column", "n", "mean", "std", "low", "high"),
-    *("published", "source", "certainty", "difference", "verdict", "values"),
+    *("published", *PUBLISHED_FIELDS[1:], "values"),
 )
 
 
@@ -174,10 +175,9 @@ def csv_table(results: Mapping[str, Any]) -> str:
                 cell = {"values": [None] * len(row["seeds"]), "n": 0, "mean": None}
             published = cell.get("published", {})
             values = {str(s): v for s, v in zip(row["seeds"], cell["values"], strict=True)}
-            line = [row["name"], column, cell["n"], cell["mean"], cell.get("std")]
+            line = [row["name"], column, *(cell.get(key) for key in ("n", "mean", "std"))]
             line += cell.get("interval") or [None, None]
-            line += [published.get(key) for key in ("value", "source", "certainty")]
-            line += [published.get(key) for key in ("difference", "verdict")]
+            line += [published.get(key) for key in PUBLISHED_FIELDS]
             writer.writerow([*map(_field, line), json.dumps(values)])
     return text.getvalue()
 

@@ -53,7 +53,8 @@ class Uniform:
                 raise ConfigError(f"{self} has the end {end!r}: it must be a finite number.")
         if not low < high:
             raise ConfigError(f"{self} is empty: its low end must be below its high end.")
-        if low <= 0 and (isinstance(self, LogUniform) or getattr(self, "log", False)):
+        log = self.log if isinstance(self, Integers) else isinstance(self, LogUniform)
+        if log and low <= 0:
             raise ConfigError(f"{self} has no logarithm at its low end: choose one above 0.")
 
 
