@@ -22,13 +22,14 @@ from mmjax.evaluation import Classification
 from mmjax.fusion import Concat, Mean
 from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
+from mmjax.studies.processes import RunProcess
 from mmjax.studies.sweeps.journal import Journal
-from mmjax.studies.sweeps.plan import SweepPlan, held
+from mmjax.studies.sweeps.plan import SweepPlan, locked
 from mmjax.studies.sweeps.sweep import Choice, LogUniform, Sweep, Uniform
 from mmjax.studies.sweeps.worker import search
 from mmjax.training import AdamW, Experiment, Training
 
-__all__ = ["SWEEP", "FakeRun", "experiment", "held", "plan", "quality", "run"]
+__all__ = ["SWEEP", "FakeRun", "experiment", "locked", "plan", "quality", "run"]
 
 SWEEP = Sweep(
     space={
@@ -62,7 +63,7 @@ def quality(config: Mapping[str, Any]) -> float:
     return 1 - 0.2 * (math.log10(rate) + 3) ** 2 - 0.01 * dropout
 
 
-class FakeRun:
+class FakeRun(RunProcess):
     """A run that is over as soon as it begins, or after some seconds.
 
     Args:
@@ -121,8 +122,9 @@ class FakeRun:
 
 def plan(sweep_dir: Path, trials: int, sweep: Sweep = SWEEP, **given: Any) -> SweepPlan:
     """What a start is asked for."""
-    workers = given.pop("workers", 1)
-    return SweepPlan(sweep, experiment(**given), sweep_dir, trials, workers)
+    names = ("workers", "experiment_file", "overrides", "command")
+    asked = {"experiment_file": Path("halves.py")} | {n: given.pop(n) for n in names if n in given}
+    return SweepPlan(sweep, experiment(**given), sweep_dir, trials, **asked)
 
 
 def run(

@@ -649,7 +649,7 @@ def test_report_of_what_is_not_there(fails, works, finished):
     works("report", finished)
     assert (finished / "report.html").exists()
     (finished / "metrics.jsonl").write_text('{"step": 2}\nrubbish\n{"step": 4}\n')
-    assert "metrics.jsonl is damaged: line 2" in fails(1, "report", finished)
+    assert "metrics.jsonl is damaged (line 2" in fails(1, "report", finished)
 
 
 # Studies

@@ -34,7 +34,7 @@ def ablate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         split, slash, _ = name.partition("/")
         if not slash or split not in experiment.data.splits:
             raise ConfigError(
-                f"The column {name!r} is no metric of a split: write it as in 'test/accuracy'."
+                f"The column {name!r} is not a metric of a split: write it as in 'test/accuracy'."
             )
     study_dir = choose_run_dir(parsed, experiment.name)
     asked = ablation.Ablation(
@@ -60,21 +60,22 @@ def ablate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
 
 def sweep(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     """`mmjax sweep`: searches the values of an experiment."""
-    from mmjax.studies.sweeps import search  # needs Optuna, an extra, and says so
+    from mmjax.studies.sweeps import plan, search  # needs Optuna, an extra, and says so
 
     module, experiment = read_experiment(parsed, rest)
     sweep_dir = choose_run_dir(parsed, experiment.name)
-    summary = search.run_sweep(
+    asked = plan.SweepPlan(
         sweep_of(module),
         experiment,
         sweep_dir,
         parsed.trials,
-        parsed.workers,
-        data_folder(parsed),
         Path(parsed.experiment),
-        rest,
-        ["mmjax", *parsed.words],
+        workers=parsed.workers,
+        folder=data_folder(parsed),
+        overrides=rest,
+        command=["mmjax", *parsed.words],
     )
+    summary = search.run_sweep(asked)
     search.print_sweep(summary)
     print(f"The sweep is in {sweep_dir}: best.py, sweep.json, report.html.")
 

@@ -3,20 +3,21 @@
 import dataclasses
 import datetime
 import shlex
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmjax.errors import ConfigError, RunError
+from mmjax.studies.files import write_text
 from mmjax.studies.processes import (
-    POLL,
     Launch,
     RunProcess,
     check_experiments,
     compile_cache,
     locked,
+    run_all,
 )
+from mmjax.studies.reports.drawing import duration
 from mmjax.studies.reports.study_report import write_study_report
 from mmjax.studies.results import RESULTS, data_groups, gather
 from mmjax.studies.rows import (
@@ -33,13 +34,12 @@ from mmjax.studies.rows import (
     rows_of,
 )
 from mmjax.studies.study import Study
-from mmjax.studies.study_progress import StudyProgress, duration, estimate
+from mmjax.studies.study_progress import StudyProgress, estimate
 from mmjax.studies.tables import csv_table, markdown
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment
 from mmjax.training.loop import Interrupted
 from mmjax.training.run_directory import RESULT, RunDirectory
-from mmjax.training.signals import stop_signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +95,10 @@ def dry_run(ablation: Ablation) -> list[str]:
         elif cell.failure:
             state = f"to run again; it failed: {cell.failure}"
         elif (cell.run_dir / "config.json").exists():
-            state = "to go on with"
+            state = "to continue"
         lines.append(f"{cell.run}: {state}")
     todo = [cell for cell in cells if not cell.finished]
-    seconds = estimate(todo, _finished(rows.values(), ablation.study_dir), ablation.jobs)
+    seconds = estimate(todo, _finished(rows, ablation.study_dir), ablation.jobs)
     took = "whose time is not known before one is finished"
     if seconds is not None:
         took = f"about {duration(seconds)} of training with --jobs {ablation.jobs}"
@@ -143,12 +143,15 @@ def ablate(ablation: Ablation) -> dict[str, Any]:
             directory.write(RESULTS, results)
             return results
 
-        write()  # refuses what does not fit together before more is run
+        write()  # refuses inconsistent cells before more is run
         launch = dataclasses.replace(launch, lock=lock, cache=cache)
-        stopped = _Runner(ablation, rows, cells, launch, write).run()
+        todo = [cell for cell in cells if not cell.finished]
+        finished = _finished(rows, ablation.study_dir)
+        progress = StudyProgress(cells, todo, finished, ablation.jobs)
+        stopped = _Runner(ablation, launch, write, todo, progress).run()
         results = write()
-        (ablation.study_dir / "table.md").write_text(markdown(results), encoding="utf-8")
-        (ablation.study_dir / "table.csv").write_text(csv_table(results), encoding="utf-8")
+        write_text(ablation.study_dir / "table.md", markdown(results))
+        write_text(ablation.study_dir / "table.csv", csv_table(results))
         write_study_report(ablation.study_dir)
     left = sum(not cell.finished for cell in cells)
     if stopped:
@@ -174,55 +177,41 @@ def _check(rows: dict[str, Row], cells: Sequence[Cell], launch: Launch, study_di
     for row in asked.values():
         row["after"] = row["after"] if row["after"] in asked else ""
     now = check_experiments(asked, launch)
-    seen = [(cell, environment_of(cell)["data"]) for cell in _finished(rows.values(), study_dir)]
+    seen = [(cell, environment_of(cell)["data"]) for cell in _finished(rows, study_dir)]
     data_groups([*seen, *((first[name], hashes) for name, hashes in now.items())])
 
 
-def _finished(rows: Iterable[Row], study_dir: Path) -> list[Cell]:
-    return [cell for row in rows for cell in cells_there(row, study_dir) if cell.finished]
+def _finished(rows: Mapping[str, Row], study_dir: Path) -> list[Cell]:
+    cells = (cell for row in rows.values() for cell in cells_there(row, study_dir))
+    return [cell for cell in cells if cell.finished]
 
 
+@dataclasses.dataclass
 class _Runner:
-    """Keeps so many processes at work until all cells are finished or have failed."""
+    """Runs the cells that are waiting."""
 
-    def __init__(
-        self,
-        ablation: Ablation,
-        rows: dict[str, Row],
-        cells: Sequence[Cell],
-        launch: Launch,
-        write: Callable[[], object],
-    ) -> None:
-        self.ablation, self.launch, self.write = ablation, launch, write
-        self.waiting = [cell for cell in cells if not cell.finished]
-        self.running: dict[Cell, RunProcess] = {}
-        self.failed: set[str] = set()
-        there = _finished(rows.values(), ablation.study_dir)
-        self.progress = StudyProgress(cells, self.waiting, there, ablation.jobs)
+    ablation: Ablation
+    launch: Launch
+    write: Callable[[], object]
+    waiting: list[Cell]
+    progress: StudyProgress
+    running: dict[Cell, RunProcess] = dataclasses.field(default_factory=dict)
+    failed: set[str] = dataclasses.field(default_factory=set)
 
     def run(self) -> str:
-        """Runs the cells; returns the name of the signal that stopped it, if one did."""
+        """Runs them; returns the name of the signal that stopped it before the last, if any."""
         try:
-            with stop_signal() as stopped:
-                while (self.waiting or self.running) and not stopped():
-                    self._start()
-                    for cell in [cell for cell in self.running if self.running[cell].ended()]:
-                        self._end(cell)
-                    self.progress.look(self.running)
-                    time.sleep(POLL)
-                return stopped() if self.waiting or self.running else ""
+            stopped = run_all(self.running, self._begin, self._follow)
+            return stopped if self.waiting or self.running else ""
         finally:
             self.progress.close()
-            for process in self.running.values():
-                process.stop()
-            for process in self.running.values():
-                process.wait()
 
-    def _start(self) -> None:
+    def _begin(self) -> bool:
         """Starts the cells that can start."""
+        before = len(self.waiting)
         for cell in list(self.waiting):
             if len(self.running) >= self.ablation.jobs:
-                return
+                break
             if cell.after in self.failed:
                 self.waiting.remove(cell)
                 self._fail(cell, f"The run that it starts from, {cell.after!r}, failed.")
@@ -231,16 +220,21 @@ class _Runner:
                 config = to_json(cell.experiment)
                 (cell.run_dir / FAILED).unlink(missing_ok=True)  # of an earlier start
                 self.running[cell] = RunProcess(cell.run_dir, config, self.launch)
+        self.progress.update(self.running)
+        return len(self.waiting) < before
 
-    def _end(self, cell: Cell) -> None:
-        """Takes note of a cell whose process has ended."""
-        process = self.running.pop(cell)
-        reason = process.failure()
-        if reason:
+    def _follow(self, cell: Cell) -> bool:
+        """Records a cell whose process has ended."""
+        process = self.running[cell]
+        if not process.ended():
+            return False
+        del self.running[cell]
+        if reason := process.failure():
             self._fail(cell, reason)
-            return
-        self.progress.finished(cell, self.ablation.study.columns, process.seconds)
-        self.write()
+        else:
+            self.progress.finished(cell, self.ablation.study.columns, process.seconds)
+            self.write()
+        return True
 
     def _fail(self, cell: Cell, reason: str) -> None:
         self.failed.add(cell.run)
@@ -254,6 +248,6 @@ def refuse_failed(ablation: Ablation) -> None:
     if failed:
         more = f", and {len(failed) - 1} more failed" if len(failed) > 1 else ""
         raise RunError(
-            f"The cell {failed[0].run} failed{more}: {failed[0].failure} Mend it and run the same "
+            f"The cell {failed[0].run} failed{more}: {failed[0].failure} Fix it and run the same "
             "command again; the other cells are kept."
         )

@@ -1,17 +1,17 @@
-"""The process of one run of a study or a sweep; it is not meant to be called by hand.
+"""The process of one run of a study or a sweep; people do not call it.
 
     python -m mmjax.studies.cell train RUN_DIR [--definitions FILE.py] [--data-dir DIR] ...
-    python -m mmjax.studies.cell check [--definitions FILE.py] [--data-dir DIR] ...
+    python -m mmjax.studies.cell check DIR [--definitions FILE.py] [--data-dir DIR] ...
 
-`train` runs what `config.json` in the run directory says.
+`train` trains the experiment of `config.json` in the run directory.
 
-`check` prepares rows without training them (the first line of its standard input: name -> `config`,
-with `after` and `parts` of a Stage), and prints the SHA-256 of the data of each (name -> file ->
-hash). It is a process of its own, so that the parent never holds an accelerator that its children
-need.
+`check` prepares the rows of `rows.json` without training them (name -> `config`, with `after` and
+`parts` of a Stage; the name is empty for what is not a row of a study), and writes the SHA-256 of
+the data of each to `hashes.json` (name -> file -> hash). It is another process so that the parent
+never allocates an accelerator that its children need.
 
-The standard input of both is a pipe whose other end the parent holds: when the parent is gone,
-however it ended, they stop as on SIGTERM.
+The standard input of both is a pipe from the parent: when the parent has ended, however it ended,
+they stop as on SIGTERM.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any
 
 from mmjax.data.catalogue import fingerprint
 from mmjax.errors import ConfigError, RunError, UserError
-from mmjax.studies.processes import INTERRUPTED
+from mmjax.studies.processes import HASHES, INTERRUPTED, ROWS
 from mmjax.training.checkpoints import look, named_leaves
 from mmjax.training.config import from_json
 from mmjax.training.experiment import Experiment
@@ -43,21 +43,22 @@ def main(words: Sequence[str]) -> int:
     """Runs one of the two commands; a user's mistake is one line that begins with `mmjax:`."""
     parser = argparse.ArgumentParser(prog="mmjax.studies.cell")
     parser.add_argument("what", choices=["train", "check"])
-    parser.add_argument("run_dir", type=Path, nargs="?")
+    parser.add_argument("folder", type=Path)
     parser.add_argument("--definitions", type=Path)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--command", default="")
     parsed = parser.parse_args(words)
     try:
-        rows = json.loads(sys.stdin.readline()) if parsed.what == "check" else {}
         threading.Thread(target=_stop_without_parent, daemon=True).start()
         definitions = load_module(parsed.definitions) if parsed.definitions else None
         if parsed.what == "check":
-            _check(rows, parsed.data_dir, definitions)
+            rows = json.loads((parsed.folder / ROWS).read_bytes())
+            hashes = _check(rows, parsed.data_dir, definitions)
+            (parsed.folder / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
         else:
-            config = RunDirectory(parsed.run_dir).read("config.json")
-            experiment = _experiment(config, definitions, parsed.run_dir / "config.json")
-            train(experiment, parsed.run_dir, parsed.data_dir, shlex.split(parsed.command))
+            config = RunDirectory(parsed.folder).read("config.json")
+            experiment = _experiment(config, definitions, parsed.folder / "config.json")
+            train(experiment, parsed.folder, parsed.data_dir, shlex.split(parsed.command))
     except UserError as error:
         print(f"mmjax: {' '.join(str(error).split())}", file=sys.stderr)
         return INTERRUPTED if isinstance(error, Interrupted) else error.exit_status
@@ -70,7 +71,10 @@ def _stop_without_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _check(rows: Mapping[str, Any], folder: Path | None, definitions: ModuleType | None) -> None:
+def _check(
+    rows: Mapping[str, Any], folder: Path | None, definitions: ModuleType | None
+) -> dict[str, dict[str, str]]:
+    """Prepares rows; returns name -> file of the data -> SHA-256."""
     setups, hashes = {}, {}
     for name, row in rows.items():
         try:
@@ -78,18 +82,18 @@ def _check(rows: Mapping[str, Any], folder: Path | None, definitions: ModuleType
             setups[name] = prepare(experiment, folder)
             hashes[name] = fingerprint(experiment.data, folder)
         except UserError as error:
-            raise type(error)(f"Row {name!r}: {error}") from error
+            raise type(error)(f"Row {name!r}: {error}" if name else str(error)) from error
     for name, row in rows.items():
         if not row["after"]:
             continue
         source = named_leaves(setups[row["after"]].abstract_state)
-        looks = {array: look(leaf) for array, leaf in source.items()}
+        arrays = {name: look(leaf) for name, leaf in source.items()}
         like, parts = setups[name].abstract_state, tuple(row["parts"])
         try:
-            names_taken(looks, like, parts, f"The row {row['after']!r} that it starts from")
+            names_taken(arrays, like, parts, f"The row {row['after']!r} that it starts from")
         except ConfigError as error:
             raise ConfigError(f"Row {name!r}: {error}") from error
-    print(json.dumps(hashes))
+    return hashes
 
 
 def _experiment(config: object, definitions: ModuleType | None, where: Path) -> Experiment:
@@ -98,7 +102,7 @@ def _experiment(config: object, definitions: ModuleType | None, where: Path) -> 
     except ConfigError as error:
         raise RunError(f"{where}: {error}") from error
     if not isinstance(experiment, Experiment):
-        raise RunError(f"{where} holds no experiment: start the study anew in another directory.")
+        raise RunError(f"{where} holds no experiment: start a new study in another directory.")
     return experiment
 
 

@@ -5,7 +5,6 @@
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,38 +12,24 @@ from types import NoneType
 from typing import Any
 
 from mmjax.errors import RunError
-from mmjax.studies.json_shape import misfit
+from mmjax.studies.files import check_shape, damaged, read_json, write_text
 from mmjax.studies.study import CERTAINTIES
 from mmjax.studies.tables import escape, markdown
 
-__all__ = ["add", "ledger", "read_results", "write_ledger"]
-
 SCHEMA = 2
 PAGE = "RESULTS.md"
-MEND = "run the study again: `mmjax ablate`"
+FIX = "run the study again: `mmjax ablate`"
 
-# What a results file holds; see `misfit`.
-_NUMBER = (int, float)
-_MAYBE = (int, float, NoneType)
+# The shape of a results file; see `shape_error`.
+_NUMBER, _MAYBE = (int, float), (int, float, NoneType)
 _INTERVAL = ([_NUMBER], NoneType)
-_PUBLISHED = {
-    "value": _NUMBER,
-    "source": str,
-    "certainty": str,
-    "std": _MAYBE,
-    "runs": int,
-    "difference": _MAYBE,
-    "verdict": str,
-    "reason": str,
-}
 _CELL = {
     "values": [_MAYBE],
     "n": int,
-    "mean": _MAYBE,
-    "std": _MAYBE,
     "interval": _INTERVAL,
-    "published?": _PUBLISHED,
-}
+    "published?": {"value": _NUMBER, "std": _MAYBE, "difference": _MAYBE, "runs": int}
+    | dict.fromkeys(("source", "certainty", "verdict", "reason"), str),
+} | dict.fromkeys(("mean", "std"), _MAYBE)
 _ROW = {
     "name": str,
     "overrides": {str: object},
@@ -54,32 +39,16 @@ _ROW = {
     "failed": [{"seed": int, "reason": str}],
     "cells": {str: _CELL},
 }
-_TEST = {
-    "a": str,
-    "b": str,
-    "n": int,
-    "difference": _MAYBE,
-    "interval": _INTERVAL,
-    "p": _MAYBE,
-    "p_corrected": _MAYBE,
-}
+_TEST = {"a": str, "b": str, "n": int, "interval": _INTERVAL} | dict.fromkeys(
+    ("difference", "p", "p_corrected"), _MAYBE
+)
 _RESULTS = {
-    "schema": int,
-    "name": str,
-    "title": str,
-    "command": str,
-    "date": str,
-    "machine": str,
-    "commits": [str],
+    **dict.fromkeys(("name", "title", "command", "date", "machine", "baseline"), str),
+    **{key: [str] for key in ("commits", "columns", "shown", "lower_is_better", "notes")},
     "versions": {str: [str]},
     "data": [{"rows": [str], "hashes": {str: str}}],
-    "columns": [str],
-    "shown": [str],
-    "lower_is_better": [str],
-    "baseline": str,
     "rows": [_ROW],
     "tests": {str: [_TEST]},
-    "notes": [str],
 }
 
 
@@ -92,55 +61,44 @@ def read_results(path: Path) -> dict[str, Any]:
     Raises:
         RunError: where it is missing, damaged, or of another version of mmjax.
     """
-    try:
-        results = json.loads(path.read_bytes(), parse_constant=_refuse_constant)
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{path} is missing, so there are no results: {MEND}.") from None
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be read ({error.strerror}): name a file that you may read."
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is damaged ({error}): {MEND}.") from None
-    if isinstance(results, dict) and results.get("schema", 1) != SCHEMA:
+    results = read_json(path, {"schema?": object}, FIX)
+    if results.get("schema", 1) != SCHEMA:
         raise RunError(
             f"{path} has the schema {results.get('schema', 1)!r}, not {SCHEMA}, and is of another "
-            f"version of mmjax: {MEND}."
+            f"version of mmjax: {FIX}."
         )
-    wrong = misfit(results, _RESULTS, "the file") or _contradiction(results)
-    if wrong:
-        raise RunError(f"{path} is damaged ({wrong}): {MEND}.")
+    check_shape(path, results, _RESULTS, FIX)
+    if wrong := _contradiction(results):
+        raise damaged(path, wrong, FIX)
     return results
 
 
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is no JSON")
-
-
 def _contradiction(results: Mapping[str, Any]) -> str:
-    """What of results that have the right shape cannot be; empty where all can."""
+    """What is inconsistent in results of the right shape; empty where nothing is."""
     unknown = {*results["shown"], *results["tests"]} - {*results["columns"]}
     if unknown:
-        return f"{min(unknown)!r} is none of its columns"
+        return f"{min(unknown)!r} is not among its columns"
     for row in results["rows"]:
+        if len(row["runs"]) != len(row["seeds"]):
+            return f"the row {row['name']!r} does not have one run for each seed"
         for column, cell in row["cells"].items():
             place = f"{column!r} of the row {row['name']!r}"
             if len(cell["values"]) != len(row["seeds"]):
-                return f"{place} has not one value for each seed"
+                return f"{place} does not have one value for each seed"
             if cell["interval"] is not None and len(cell["interval"]) != 2:
-                return f"the interval of {place} has not two ends"
+                return f"the interval of {place} does not have two ends"
             if cell.get("published", {}).get("certainty", "paper") not in CERTAINTIES:
                 return f"{place} has a published number of unknown certainty"
     for test in (test for tests in results["tests"].values() for test in tests):
         known = [test[key] is not None for key in ("p", "p_corrected", "interval")]
-        whole = all(known) and test["difference"] is not None and len(test["interval"]) == 2
-        if any(known) and not whole:
-            return f"the test of {test['a']!r} and {test['b']!r} has only a part of its numbers"
+        complete = all(known) and test["difference"] is not None and len(test["interval"]) == 2
+        if any(known) and not complete:
+            return f"the test of {test['a']!r} and {test['b']!r} lacks some of its numbers"
     return ""
 
 
 def add(folder: Path, study_dir: Path) -> Path:
-    """Copies the results of a study into the ledger's folder; those of an earlier one give way.
+    """Copies the results of a study into the ledger's folder, in place of an earlier copy.
 
     Args:
         folder: the folder of the ledger, `experiments`.
@@ -159,20 +117,17 @@ def add(folder: Path, study_dir: Path) -> Path:
     if not re.fullmatch(r"\w[\w .,+=()-]*", name):
         raise RunError(
             f"The study of {path} is called {name!r}, which cannot name a file: call it with "
-            f"letters, digits and dashes, and {MEND}."
+            f"letters, digits and dashes, and {FIX}."
         )
     if not any(row["cells"] for row in results["rows"]):
         raise RunError(f"{path} has no finished cell: finish one by `mmjax ablate` first.")
-    copy = folder / "results" / f"{name}.json"
-    _write(copy, json.dumps(results, indent=1, allow_nan=False) + "\n")
-    return copy
+    text = json.dumps(results, indent=1, allow_nan=False) + "\n"
+    return write_text(folder / "results" / f"{name}.json", text)
 
 
 def write_ledger(folder: Path) -> Path:
     """Writes `folder/RESULTS.md`; `ledger` says what of."""
-    path = folder / PAGE
-    _write(path, ledger(folder))
-    return path
+    return write_text(folder / PAGE, ledger(folder))
 
 
 def ledger(folder: Path) -> str:
@@ -235,23 +190,3 @@ def _code(text: str) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     room = " " if "`" in text else ""
     return f"{fence}{room}{text}{room}{fence}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
-    draft = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(draft, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written ({error.strerror}): make room or get the permission."
-        ) from None

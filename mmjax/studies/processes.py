@@ -1,8 +1,7 @@
-"""Runs in processes of their own: start one, follow it, stop it, and learn why it failed."""
+"""Processes of studies and sweeps: start runs, several at a time, stop them, explain failures."""
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shlex
@@ -10,20 +9,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from mmjax.errors import ConfigError, RunError
+from mmjax.training.locks import lock_file
 from mmjax.training.loop import Interrupted
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.signals import stop_signal
 
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 INTERRUPTED = 3  # exit status of a run that was asked by a signal to save and end
-POLL = 0.1  # seconds between two looks at a process
-PATIENCE = 60.0  # seconds that runs of an earlier start have to save and end
+ROWS, HASHES = "rows.json", "hashes.json"  # what a check reads, and what it writes
+POLL = 0.1  # seconds between two polls of the processes
+PATIENCE = 60.0  # seconds that the runs of an earlier start have to save and end
+
+Job = TypeVar("Job")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,43 +61,34 @@ class Launch:
         return cache | dict(os.environ)
 
 
-class RunProcess:
-    """A run that trains in a process of its own, its output in `log.txt` of its directory.
+class ChildProcess:
+    """A process of `mmjax.studies.cell`, which ends when this process does.
 
     Args:
-        run_dir: the run directory; made, or gone on with if its config is the same.
-        config: the experiment, by `to_json`.
-        launch: what all runs share.
-
-    Raises:
-        ConfigError: for a directory that holds something else.
-        RunError: where it cannot be written, or another process is at work in it.
+        launch: what all processes share.
+        log: the file to which its output is appended.
+        words: what it should do.
     """
 
-    def __init__(self, run_dir: Path, config: Mapping[str, Any], launch: Launch) -> None:
-        self.run_dir = run_dir
-        self.begun = time.monotonic()
-        self._stopped = False
-        directory = RunDirectory(run_dir)
-        directory.claim(config)
-        directory.release()
-        self._log = run_dir / "log.txt"
-        with open(self._log, "ab") as log:
-            self._log_start = log.tell()
+    def __init__(self, launch: Launch, log: Path, *words: str) -> None:
+        self._started, self._stopped = time.monotonic(), False
+        self._log = log
+        with open(log, "ab") as file:
+            self._log_start = file.tell()
             self._process = subprocess.Popen(
-                [*launch.words("train", str(run_dir)), "--command", shlex.join(launch.command)],
-                stdin=subprocess.PIPE,  # closed with this process, which ends the run
-                stdout=log,
-                stderr=log,
+                launch.words(*words),
+                stdin=subprocess.PIPE,  # closed with this process, which ends the other one
+                stdout=file,
+                stderr=file,
                 env=launch.environment(),
                 pass_fds=[launch.lock.fileno()] if launch.lock else [],
-                start_new_session=True,  # Ctrl-C is for the parent, which stops the runs
+                start_new_session=True,  # Ctrl-C is for the parent, which stops its children
             )
 
     @property
     def seconds(self) -> float:
-        """How long it has been at work, its start included."""
-        return time.monotonic() - self.begun
+        """Seconds since its start."""
+        return time.monotonic() - self._started
 
     def ended(self) -> bool:
         """Whether the process has ended."""
@@ -104,22 +99,19 @@ class RunProcess:
         return True
 
     def interrupted(self) -> bool:
-        """Whether somebody ended the process by a signal, other than this one by `stop`."""
-        asked = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, INTERRUPTED}
-        return not self._stopped and self._process.poll() in asked
+        """Whether a signal ended the process that was not sent by `stop`."""
+        signals = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, INTERRUPTED}
+        return not self._stopped and self._process.poll() in signals
 
-    def failure(self) -> str:
-        """Why an ended process failed, in a sentence; empty where it did not."""
-        status = self._process.poll()
-        if not status:
-            return ""
+    def outcome(self) -> tuple[int, str, str]:
+        """Of an ended process: its exit status, its message for the user if any, how it ended."""
+        status = self._process.wait()
         with open(self._log, "rb") as log:
             log.seek(self._log_start)
-            said, how = _last_words(status, log.read())
-        return said or f"The process {how}; its output is in log.txt."
+            return status, *_explained(status, log.read())
 
     def stop(self) -> None:
-        """Asks the run to save and end; `ended` tells when it has."""
+        """Asks the process to save and end, without waiting for it."""
         if not self.ended():
             self._stopped = True
             self._process.terminate()
@@ -134,8 +126,70 @@ class RunProcess:
         self.ended()
 
 
+class RunProcess(ChildProcess):
+    """A run that trains in its own process, which writes its output to `log.txt` of the run.
+
+    Args:
+        run_dir: the run directory; a run in it continues if its config is the same.
+        config: the experiment, by `to_json`.
+        launch: what all runs share.
+
+    Raises:
+        ConfigError: for a directory with something else in it.
+        RunError: where it cannot be written, or another process is training in it.
+    """
+
+    def __init__(self, run_dir: Path, config: Mapping[str, Any], launch: Launch) -> None:
+        directory = RunDirectory(run_dir)
+        directory.claim(config)
+        directory.release()
+        words = ("train", str(run_dir), "--command", shlex.join(launch.command))
+        super().__init__(launch, run_dir / "log.txt", *words)
+
+    def failure(self) -> str:
+        """Why the ended process failed, as a sentence; empty where it did not."""
+        status, message, end = self.outcome()
+        return (message or f"The process {end}; its output is in log.txt.") if status else ""
+
+
+def run_all(
+    running: Mapping[Job, ChildProcess | None],
+    begin: Callable[[], bool],
+    follow: Callable[[Job], bool],
+) -> str:
+    """Runs jobs in processes, several at the same time, until none is left or a signal comes.
+
+    However it ends, the processes that still run are asked to save and end, and are waited for.
+
+    Args:
+        running: job -> its process, None before that can be started; `begin` adds jobs to it, and
+            `follow` removes those that have ended.
+        begin: begins the jobs that can begin now; returns whether any did.
+        follow: handles what a job has done since the last call; returns whether there was anything.
+
+    Returns:
+        The name of the signal; empty where none came before the last job ended.
+    """
+    try:
+        with stop_signal() as stopped:
+            while not stopped():
+                busy = begin()
+                if not running:
+                    return ""
+                busy |= any([follow(job) for job in list(running)])
+                if not busy:
+                    time.sleep(POLL)
+            return stopped()
+    finally:
+        processes = [process for process in running.values() if process]
+        for process in processes:
+            process.stop()
+        for process in processes:
+            process.wait()
+
+
 def check_experiments(rows: Mapping[str, Any], launch: Launch) -> dict[str, dict[str, str]]:
-    """Prepares experiments without training them: what can fail for one fails here.
+    """Prepares experiments without training them, which finds most of what can fail.
 
     Args:
         rows: name -> `config`: the experiment, by `to_json`; `after`: the row whose `parts` it
@@ -150,97 +204,72 @@ def check_experiments(rows: Mapping[str, Any], launch: Launch) -> dict[str, dict
         RunError: for data or files that are missing or damaged.
         Interrupted: on SIGTERM or Ctrl-C, when the process has ended.
     """
-    read, write = os.pipe()
-    with stop_signal() as stopped, open(write, "wb", buffering=0) as pipe:
-        with open(read, "rb") as other_end:
-            process = subprocess.Popen(
-                launch.words("check"),
-                stdin=other_end,  # its end comes with that of this process, and ends the check
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=launch.environment(),
-                start_new_session=True,
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / ROWS).write_text(json.dumps(rows), encoding="utf-8")
+        process = ChildProcess(launch, folder / "log.txt", "check", name)
+        running = {"check": process}
+
+        def follow(job: str) -> bool:
+            return process.ended() and bool(running.pop(job))
+
+        stopped = run_all(running, lambda: False, follow)
+        if stopped and running:
+            raise Interrupted(
+                f"Stopped by {stopped} while the rows were checked, before the first run: run the "
+                "same command to begin."
             )
-        with contextlib.suppress(BrokenPipeError):  # it has failed already
-            pipe.write(f"{json.dumps(rows)}\n".encode())
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                out, err = process.communicate(timeout=POLL)
-                break
-            if stopped():
-                process.kill()
-    if stopped():
-        raise Interrupted(
-            f"Stopped by {stopped()} while the rows were checked, before a run was begun: run the "
-            "same command to begin."
-        )
-    if process.returncode == 0:
-        return json.loads(out.splitlines()[-1])
-    said, how = _last_words(process.returncode, err)
-    if not said:
+        status, message, end = process.outcome()
+        if status == 0:
+            return json.loads((folder / HASHES).read_bytes())
+    if not message:
         raise RunError(
-            f"The rows cannot be checked: the process {how}; `mmjax train` with the changes of a "
-            "row tells more."
+            f"The rows cannot be checked: the process {end}; `mmjax train` with the changes of a "
+            "row shows more."
         )
-    raise (ConfigError if process.returncode == ConfigError.exit_status else RunError)(said)
+    raise (ConfigError if status == ConfigError.exit_status else RunError)(message)
 
 
-def _last_words(status: int, output: bytes) -> tuple[str, str]:
-    """What a process that failed told the user, if it did; and how it ended."""
+def _explained(status: int, output: bytes) -> tuple[str, str]:
+    """The message for the user that a failed process wrote, if any; and how the process ended."""
     lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
-    said = [line.removeprefix("mmjax: ") for line in lines if line.startswith("mmjax: ")]
+    messages = [line.removeprefix("mmjax: ") for line in lines if line.startswith("mmjax: ")]
     if status < 0:
         name = signal.Signals(-status).name
-        how = f"was ended by {name}{' (out of memory, perhaps)' * (name == 'SIGKILL')}"
+        end = f"was ended by {name}{' (out of memory, perhaps)' * (name == 'SIGKILL')}"
     else:
         traces = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent")]
         ends = lines[traces[-1] + 1 :] if traces else [line.strip() for line in lines[-1:]]
-        raised = next((line for line in ends if not line[0].isspace()), "it said nothing")
-        how = f"ended with status {status} ({raised})"
-    return said[-1] if said else "", how
+        raised = next((line for line in ends if not line[0].isspace()), "without any output")
+        end = f"ended with status {status} ({raised})"
+    return messages[-1] if messages else "", end
 
 
 @contextlib.contextmanager
-def locked(path: Path, patience: float = PATIENCE) -> Iterator[IO[str]]:
-    """Holds a lock file of a study that its processes inherit, so that one start is at work.
+def locked(path: Path) -> Iterator[IO[str]]:
+    """The lock file of a study, which its processes inherit, so that only one start runs at a time.
 
     Raises:
-        RunError: where another start holds it for longer than `patience` seconds, or the folder
-            cannot be written.
+        RunError: where another start still runs after `PATIENCE` seconds, or `lock_file` fails.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
+    file = lock_file(path)
+    if file is None:
+        print(f"Waiting for the runs of an earlier start in {path.parent}", flush=True)
+        file = lock_file(path, PATIENCE)
+    if file is None:
         raise RunError(
-            f"{path.parent} cannot be written ({error.strerror}): name another with --run-dir, or "
-            "get the permission."
-        ) from error
+            f"Another `mmjax ablate` runs in {path.parent}: wait for it, or name another directory "
+            "with --run-dir."
+        )
     with file:
-        end = time.monotonic() + patience
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > end:
-                    raise RunError(
-                        f"Another start is at work in {path.parent}: wait for it, or name another "
-                        "directory with --run-dir."
-                    ) from error
-            if not waiting:
-                print(f"Waiting for the runs of an earlier start in {path.parent}", flush=True)
-                waiting = True
-            time.sleep(0.2)
         yield file
 
 
 @contextlib.contextmanager
 def compile_cache(folder: Path) -> Iterator[Path]:
-    """A folder of compiled programs for as long as a start lasts.
+    """A folder for compiled programs, emptied before and after.
 
-    Programs in it are trusted code: none is taken over from another start, and none is left.
+    Programs in it are run without any check, so none comes from another start.
     """
     shutil.rmtree(folder, ignore_errors=True)
     try:

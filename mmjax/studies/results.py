@@ -1,5 +1,6 @@
-"""From the run directories of a study to its results: a function of what they hold, and no more."""
+"""From the run directories of a study to its results, which depend on these files alone."""
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,12 +60,18 @@ def gather(
         }
         for name, cells in there.items()
     ]
+    machines = _distinct(map(_machine, environments))
+    commits = _distinct(str(each.get("git_commit")) for each in environments)
+    versions: dict[str, list[str]] = {}
+    for environment in environments:
+        for library, version in environment["versions"].items():
+            versions[library] = _distinct([*versions.get(library, ()), version])
     return {
         "schema": SCHEMA,
         **{key: record[key] for key in RECORD},
-        "machine": "; ".join(_distinct(map(_machine, environments))),
-        "commits": _distinct(str(each.get("git_commit")) for each in environments),
-        "versions": _versions(environments),
+        "machine": "; ".join(machines),
+        "commits": commits,
+        "versions": versions,
         "data": data_groups(
             (cell, made["data"]) for cell, made in zip(every, environments, strict=True)
         ),
@@ -78,7 +85,7 @@ def gather(
             for column in shown
             if len(finished) > 1
         },
-        "notes": _notes(environments),
+        "notes": _notes(versions, commits, machines),
     }
 
 
@@ -116,10 +123,10 @@ def _measured(row: Row) -> str:
 
 
 def data_groups(cells: Iterable[tuple[Cell, Mapping[str, str]]]) -> list[dict[str, Any]]:
-    """The data that cells have seen: rows that saw the same stand together.
+    """The data that cells were trained on, with the rows that share it.
 
     Rows may differ in their data's options. What stands in files has to be the same for all, and
-    what is made anew (an embedded data set) for all with the same options.
+    what is generated (an embedded data set) for all with the same options.
 
     Raises:
         RunError: naming two cells and the file in which they differ.
@@ -135,7 +142,7 @@ def data_groups(cells: Iterable[tuple[Cell, Mapping[str, str]]]) -> list[dict[st
                 raise RunError(
                     f"The runs {first!r} and {cell.run!r} have seen different data ({file} differs "
                     "in its SHA-256) and cannot stand in one table: restore the data, and delete "
-                    "the runs of the other or start anew with another --run-dir."
+                    "the runs of the other, or start a new study with another --run-dir."
                 )
         group = groups.setdefault(str(dict(hashes)), {"rows": [], "hashes": dict(hashes)})
         if cell.row.name not in group["rows"]:
@@ -161,16 +168,9 @@ def _cells(
         published = study.published.get(name, {}).get(column)
         if published:
             compared = compare(known, published, column in study.lower_is_better)
-            cells[column]["published"] = {
-                "value": published.value,
-                "source": published.source,
-                "certainty": published.certainty,
-                "std": published.std,
-                "runs": published.runs,
-                "difference": compared.difference,
-                "verdict": compared.verdict,
-                "reason": compared.reason,
-            }
+            cells[column]["published"] = dataclasses.asdict(published) | dataclasses.asdict(
+                compared
+            )
     return cells
 
 
@@ -191,18 +191,7 @@ def _tests(
     }
     known = {name: seeds for name, seeds in values.items() if seeds}
     tests = paired_tests(known, study.baseline) if study.baseline in ("", *known) else []
-    return [
-        {
-            "a": test.a,
-            "b": test.b,
-            "n": test.n,
-            "difference": test.difference,
-            "interval": test.interval,
-            "p": test.p,
-            "p_corrected": test.p_corrected,
-        }
-        for test in tests
-    ]
+    return [dataclasses.asdict(test) for test in tests]
 
 
 def _distinct(values: Iterable[str]) -> list[str]:
@@ -217,28 +206,19 @@ def _machine(environment: Mapping[str, Any]) -> str:
     return f"{cores} cores of {environment.get('processor', 'an unknown processor')}, {only}"
 
 
-def _versions(environments: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Library -> every version that a cell was made with."""
-    versions: dict[str, list[str]] = {}
-    for environment in environments:
-        for library, version in environment.get("versions", {}).items():
-            if version not in versions.setdefault(library, []):
-                versions[library].append(version)
-    return versions
-
-
-def _notes(environments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sentences about what a reader has to know of how the cells were made."""
-    notes = []
-    mixed = {name: found for name, found in _versions(environments).items() if len(found) > 1}
-    for library, found in mixed.items():
-        notes.append(f"The cells were made with several versions of {library}: {', '.join(found)}.")
-    commits = _distinct(str(each.get("git_commit")) for each in environments)
+def _notes(
+    versions: Mapping[str, Sequence[str]], commits: Sequence[str], machines: Sequence[str]
+) -> list[str]:
+    """What a reader has to know of how the cells were made."""
+    notes = [
+        f"The cells were made with several versions of {library}: {', '.join(found)}."
+        for library, found in versions.items()
+        if len(found) > 1
+    ]
     if len(commits) > 1:
         notes.append(f"The cells were made at several commits: {', '.join(commits)}.")
     if any(commit.endswith("-dirty") for commit in commits):
         notes.append("Some cells were made with changes that were not committed.")
-    machines = _distinct(map(_machine, environments))
     if len(machines) > 1:
         notes.append(f"The cells were made on several machines: {'; '.join(machines)}.")
     return notes

@@ -8,16 +8,16 @@ from types import ModuleType, NoneType
 from typing import Any
 
 from mmjax.errors import ConfigError, RunError, unknown_name
-from mmjax.studies.json_shape import misfit
+from mmjax.studies.files import read_json
 from mmjax.studies.study import Changes, Stage, Study, check_row_name
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment, check
-from mmjax.training.overrides import replace_at
+from mmjax.training.overrides import defined, replace_at
 from mmjax.training.run_directory import RESULT, RunDirectory
 from mmjax.training.start import OWN, Start
 
 FAILED = "failed.json"
-# What has to stand in the files of a cell; see `misfit`.
+# Shapes of the files of a cell; see `shape_error`.
 _RESULT = {"metrics": {str: (int, float, NoneType)}, "seconds": (int, float), "steps": int}
 _ENVIRONMENT = {"data": {str: str}, "versions": {str: str}, "devices": [str]}
 RECORD = ("name", "title", "command", "date")  # what `study.json` holds
@@ -27,7 +27,7 @@ RECORD = ("name", "title", "command", "date")  # what `study.json` holds
 class Row:
     """One row of a study: its name, what it changes, and the experiment that it then is.
 
-    `after` names the row whose trained `parts` it starts from; it is empty where there is none.
+    `after` names the row whose trained `parts` it starts from; it may be empty.
     Only the first seed of a row is run that is to be run `once`.
     """
 
@@ -59,7 +59,7 @@ class Cell:
 
     @property
     def after(self) -> str:
-        """The run that it starts from; empty where there is none."""
+        """The run that it starts from; empty where it starts from none."""
         return f"{self.row.after}/seed{self.seed}" if self.row.after else ""
 
     @property
@@ -92,25 +92,15 @@ class Cell:
 
 
 def study_of(module: ModuleType) -> Study:
-    """The `study` of an experiment file; one row, the experiment itself, where there is none.
+    """The `study` of an experiment file; without one, a study of the experiment alone.
 
     Raises:
-        ConfigError: where it is no `Study`.
+        ConfigError: where it is not a `Study`, or its parts are outside of one.
     """
-    study = getattr(module, "study", None)
-    if study is None and any(hasattr(module, name) for name in ("rows", "columns", "published")):
-        raise ConfigError(
-            f"{module.__file__} has rows, columns or published numbers, but no study: set `study = "
-            "mmjax.studies.Study(rows=..., columns=...)` in it."
-        )
-    if study is None:
+    names = [name for name in ("study", "rows", "columns", "published") if hasattr(module, name)]
+    if names in ([], ["study"]) and getattr(module, "study", None) is None:
         return Study()
-    if not isinstance(study, Study):
-        raise ConfigError(
-            f"The `study` of {module.__file__} is a {type(study).__name__}: make it "
-            "mmjax.studies.Study(rows=..., columns=...)."
-        )
-    return study
+    return defined(module, "study", Study, "mmjax.studies.Study(rows=..., columns=...)")
 
 
 def rows_of(study: Study, experiment: Experiment) -> dict[str, Row]:
@@ -157,7 +147,7 @@ def chosen_rows(rows: Mapping[str, Row], only: Sequence[str]) -> list[Row]:
     """The rows that are named, after those that they start from; none named takes all.
 
     Raises:
-        ConfigError: for a name that is no row's.
+        ConfigError: for a name that no row has.
     """
     taken: dict[str, Row] = {}
 
@@ -220,8 +210,8 @@ def read_record(study_dir: Path, name: str) -> dict[str, Any]:
         RunError: for a `study.json` that is damaged.
     """
     if (study_dir / "study.json").exists():
-        mend = "restore it, or start the study anew in another directory"
-        record = _read(study_dir / "study.json", dict.fromkeys(RECORD, str), mend)
+        fix = "restore it, or start a new study in another directory"
+        record = read_json(study_dir / "study.json", dict.fromkeys(RECORD, str), fix)
         if record.get("name") != name:
             raise ConfigError(
                 f"{study_dir} holds the study {record.get('name')!r}: name another directory with "
@@ -252,7 +242,7 @@ def result_of(cell: Cell) -> dict[str, Any]:
     Raises:
         RunError: where its `result.json` is damaged.
     """
-    return _read(cell.run_dir / RESULT, _RESULT, "delete it and run the same command again")
+    return read_json(cell.run_dir / RESULT, _RESULT, "delete it and run the same command again")
 
 
 def environment_of(cell: Cell) -> dict[str, Any]:
@@ -261,16 +251,8 @@ def environment_of(cell: Cell) -> dict[str, Any]:
     Raises:
         RunError: where its `environment.json` is damaged.
     """
-    mend = "restore it, or delete that run and run the same command again"
-    return _read(cell.run_dir / "environment.json", _ENVIRONMENT, mend)
-
-
-def _read(path: Path, shape: Mapping[str, Any], mend: str) -> dict[str, Any]:
-    value = RunDirectory(path.parent).read(path.name)
-    wrong = misfit(value, shape, "the file")
-    if wrong:
-        raise RunError(f"The file {path} is damaged ({wrong}): {mend}.")
-    return value
+    fix = "restore it, or delete that run and run the same command again"
+    return read_json(cell.run_dir / "environment.json", _ENVIRONMENT, fix)
 
 
 def describe(changes: Changes) -> dict[str, Any]:

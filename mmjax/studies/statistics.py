@@ -25,17 +25,6 @@ import scipy.stats
 
 from mmjax.studies.study import Published
 
-__all__ = [
-    "Comparison",
-    "PairedTest",
-    "Verdict",
-    "compare",
-    "confidence_interval",
-    "holm",
-    "paired_tests",
-    "prediction_interval",
-]
-
 Verdict = Literal["better", "within the interval", "worse", "no verdict"]
 
 LEVEL = 0.95
@@ -55,7 +44,7 @@ class PairedTest:
         p: of the two-sided paired t-test. None where there is nothing to test: with fewer than two
             shared seeds, or where the difference is the same in every seed up to rounding (rows
             that are equal, or do not depend on the seed), so that it has no spread to compare with.
-        p_corrected: p by Holm's correction for the number of tests made together.
+        p_corrected: p by Holm's correction for the number of tests of its column.
     """
 
     a: str
@@ -94,36 +83,17 @@ def confidence_interval(
     Returns:
         Its lower and upper end; None for fewer than two values.
     """
-    return _around_mean(values, level, more=0.0)
-
-
-def prediction_interval(
-    values: Sequence[float], level: float = LEVEL
-) -> tuple[float, float] | None:
-    """The interval for one further run of the same kind: mean ± t s sqrt(1 + 1/n).
-
-    Args:
-        values: one of each run; those that are not finite are left out.
-        level: the share of such intervals that hold the next run.
-
-    Returns:
-        Its lower and upper end; None for fewer than two values.
-    """
-    return _around_mean(values, level, more=1.0)
-
-
-def _around_mean(values: Sequence[float], level: float, more: float) -> tuple[float, float] | None:
-    """Mean ± t s sqrt(more + 1/n)."""
     finite = _finite(values)
     if len(finite) < 2:
         return None
-    mean, half = statistics.mean(finite), _half_width(finite, level, more)
+    mean, half = statistics.mean(finite), _half_width(finite, level, more=0.0)
     return mean - half, mean + half
 
 
 def _half_width(
     finite: Sequence[float], level: float, more: float, least_std: float = 0.0
 ) -> float:
+    """Half of an interval, t s sqrt(more + 1/n): more is 0 for the mean, 1 for one more run."""
     n = len(finite)
     t = float(scipy.stats.t.ppf((1 + level) / 2, n - 1))
     return t * max(statistics.stdev(finite), least_std) * math.sqrt(more + 1 / n)

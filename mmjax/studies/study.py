@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from mmjax.errors import ConfigError, unknown_name
+from mmjax.training.overrides import is_within
 
 Changes = Mapping[str, Any]  # dotted path -> value
 Certainty = Literal["paper", "secondary", "rerun", "unverified"]
@@ -28,7 +29,7 @@ CERTAINTIES: Mapping[str, str] = {
     "unverified": "unverified",
 }
 
-# What the directory of a study holds beside the folders of its rows.
+# The files in the directory of a study, beside the folders of its rows.
 FILES_OF_A_STUDY = (
     *("lock", "compile_cache", "study.json", "results.json"),
     *("table.md", "table.csv", "report.html"),
@@ -132,7 +133,6 @@ class Study:
             if isinstance(row, Stage) and (row.after not in self.rows or row.after == name):
                 others = [other for other in self.rows if other != name]
                 raise unknown_name(f"row for {name!r} to start from, called", row.after, others)
-        _refuse_circles(self.rows)
         if any(isinstance(names, str) for names in (self.columns, self.lower_is_better, self.once)):
             raise ConfigError(
                 "`columns`, `lower_is_better` and `once` are tuples: write ('test/accuracy',)."
@@ -167,7 +167,10 @@ class Study:
             raise unknown_name("row, as `baseline`,", self.baseline, self.rows)
         if self.seeds < 1:
             raise ConfigError(f"Study.seeds is {self.seeds}: it must be 1 or more.")
-        _check_once(self.once, self.rows)
+        for name in self.once:
+            if name not in self.rows:
+                raise unknown_name("row, in `once`,", name, self.rows)
+        _check_stages(self.rows, self.once)
 
 
 def axis(path: str, values: Mapping[str, Any] | Sequence[Any]) -> dict[str, Changes]:
@@ -205,7 +208,7 @@ def product(*axes: Mapping[str, Changes], separator: str = ", ") -> dict[str, Ch
 
 
 def zipped(*axes: Mapping[str, Changes], separator: str = ", ") -> dict[str, Changes]:
-    """The first rows of several axes together, then the second ones, and so on.
+    """The first rows of all axes joined, then the second rows, and so on.
 
     Raises:
         ConfigError: where the axes are not equally long, and where `product` raises it.
@@ -215,8 +218,8 @@ def zipped(*axes: Mapping[str, Changes], separator: str = ", ") -> dict[str, Cha
         raise ConfigError(f"The axes to zip have {lengths} rows: give all of them the same number.")
     return _unlike(
         row
-        for together in zip(*(each.items() for each in axes), strict=True)
-        for row in product(*({name: row} for name, row in together), separator=separator).items()
+        for rows in zip(*(each.items() for each in axes), strict=True)
+        for row in product(*({name: row} for name, row in rows), separator=separator).items()
     )
 
 
@@ -242,16 +245,16 @@ def _joined(name: str, changes: Changes, more: str, row: Changes) -> Changes:
         )
     for path in row:
         for earlier in changes:
-            if earlier.startswith(f"{path}."):
+            if is_within(earlier, path):
                 raise ConfigError(
                     f"In the row {name!r} with {more!r}, {path} replaces {earlier}, which was "
-                    "changed before: put the axis that replaces the whole first."
+                    "changed before: put the axis of {path} first."
                 )
     return {**changes, **row}
 
 
 def check_row_name(name: Any) -> None:
-    """Refuses a row whose name is no folder's."""
+    """Refuses a row name that cannot name a folder."""
     if not isinstance(name, str) or not name.strip(". ") or re.search(r"[/\\\x00-\x1f]", name):
         raise ConfigError(
             f"The row name {name!r} cannot name a folder: leave out slashes, and use more than "
@@ -259,7 +262,7 @@ def check_row_name(name: Any) -> None:
         )
     if name.lower() in FILES_OF_A_STUDY:
         raise ConfigError(
-            f"A row cannot be called {name!r}, as a file of the study is: call it otherwise."
+            f"A row cannot be called {name!r}, which is a file of the study: choose another name."
         )
     if len(name.encode()) > LONGEST_NAME:
         raise ConfigError(
@@ -268,21 +271,15 @@ def check_row_name(name: Any) -> None:
         )
 
 
-def _check_once(once: Sequence[str], rows: Mapping[str, Changes | Stage]) -> None:
-    for name in once:
-        if name not in rows:
-            raise unknown_name("row, in `once`,", name, rows)
+def _check_stages(rows: Mapping[str, Changes | Stage], once: Sequence[str]) -> None:
+    """Refuses rows that start from each other in a circle, or from a row of fewer seeds."""
     for name, row in rows.items():
         if isinstance(row, Stage) and row.after in once and name not in once:
             raise ConfigError(
                 f"The row {name!r} starts from {row.after!r}, of which only one seed is run: list "
                 "it in `once` too, or neither."
             )
-
-
-def _refuse_circles(rows: Mapping[str, Changes | Stage]) -> None:
-    for name in rows:
-        seen, row = [name], rows[name]
+        seen = [name]
         while isinstance(row, Stage):
             if row.after in seen:
                 circle = " after ".join(map(repr, [*seen, row.after]))

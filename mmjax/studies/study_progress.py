@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from mmjax.studies.reports.drawing import duration
 from mmjax.studies.rows import Cell, result_of
 
 
@@ -19,36 +20,31 @@ def estimate(
 ) -> float | None:
     """Seconds that cells will take, `jobs` at a time, by what others took; None without others.
 
-    A row's own cells tell its time. A row without any takes the others' time a step, and where it
-    has no steps, or none of the others has, their time a cell. To each cell come `more` seconds.
+    For a row with finished cells it is their mean; for another row the mean time of a step of all
+    cells times its steps, or the mean time of a cell where there are no steps. `more` seconds are
+    added for each cell.
     """
     rows: dict[str, list[float]] = {}
-    paces, whole = [], []
+    per_step, per_cell = [], []
     for cell in finished:
         result = result_of(cell)
         rows.setdefault(cell.row.name, []).append(result["seconds"])
-        whole.append(result["seconds"])
+        per_cell.append(result["seconds"])
         if result["steps"]:
-            paces.append(result["seconds"] / result["steps"])
-    if not whole:
+            per_step.append(result["seconds"] / result["steps"])
+    if not per_cell:
         return None
 
     def of(cell: Cell) -> float:
         if cell.row.name in rows:
             return statistics.fmean(rows[cell.row.name])
         steps = cell.row.experiment.training.steps
-        return statistics.fmean(paces) * steps if steps and paces else statistics.fmean(whole)
+        of_step = statistics.fmean(per_step) if per_step else 0.0
+        return of_step * steps or statistics.fmean(per_cell)
 
     each = [of(cell) for cell in todo]
     at_once = max(1, min(jobs, len(each)))
     return (math.fsum(each) + more * len(each)) / at_once
-
-
-def duration(seconds: float) -> str:
-    """A time to come, as people say it: `40 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class StudyProgress:
@@ -70,7 +66,7 @@ class StudyProgress:
         self._starts: list[float] = []  # seconds that a process took beyond its training
         self._bar: Progress | None = None
         self._tasks: dict[Cell, TaskID] = {}
-        self._looked = 0.0
+        self._updated = 0.0
         if not todo:
             return
         if sys.stdout.isatty():
@@ -87,7 +83,7 @@ class StudyProgress:
             self._bar.start()
         else:
             at_once = min(jobs, len(todo))
-            self._say(
+            self._print(
                 f"{self._total} cells, {len(todo)} to run, {at_once} at a time"
                 f"{self._time_left('; ')}"
             )
@@ -107,11 +103,11 @@ class StudyProgress:
         """Shows a cell that has failed."""
         self._advance(cell, f"failed: {reason}")
 
-    def look(self, running: Iterable[Cell]) -> None:
+    def update(self, running: Iterable[Cell]) -> None:
         """Shows how far the running cells are; on a terminal only."""
-        if not self._bar or time.monotonic() < self._looked + 1:
+        if not self._bar or time.monotonic() < self._updated + 1:
             return
-        self._looked = time.monotonic()
+        self._updated = time.monotonic()
         for cell in running:
             if cell not in self._tasks:
                 steps = cell.row.experiment.training.steps
@@ -127,7 +123,7 @@ class StudyProgress:
     def _advance(self, cell: Cell, text: str) -> None:
         self._done += 1
         self._left = [each for each in self._left if each != cell]
-        self._say(
+        self._print(
             f"[{self._done}/{self._total}] {cell.row.name}, seed {cell.seed}: {text}"
             f"{self._time_left('; ')}"
         )
@@ -143,7 +139,7 @@ class StudyProgress:
             return ""
         return f"{before}about {duration(seconds)} left"
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self._bar:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
@@ -151,7 +147,7 @@ class StudyProgress:
 
 
 def last_step(run_dir: Path) -> int:
-    """The step of the last whole line of a run's metrics; 0 where there is none yet."""
+    """The step of the last complete line of a run's metrics; 0 before the first."""
     try:
         with open(run_dir / "metrics.jsonl", "rb") as file:
             file.seek(0, 2)
@@ -161,5 +157,5 @@ def last_step(run_dir: Path) -> int:
         return 0
     try:
         return int(json.loads(lines[-1])["step"]) if lines else 0
-    except (ValueError, KeyError, TypeError):  # half a line
+    except (ValueError, KeyError, TypeError):  # an incomplete line
         return 0

@@ -18,15 +18,14 @@ from rich.text import Text
 from mmjax.errors import unknown_name
 from mmjax.studies.study import CERTAINTIES
 
-__all__ = ["csv_table", "decimals", "escape", "markdown", "print_table"]
-
 Cell = Mapping[str, Any]
 
 LEVEL = 0.05  # of the paired tests
 NOTHING = "-"
+PUBLISHED_FIELDS = ("value", "source", "certainty", "difference", "verdict")
 CSV_FIELDS = (
     *("row", "column", "n", "mean", "std", "low", "high"),
-    *("published", "source", "certainty", "difference", "verdict", "values"),
+    *("published", *PUBLISHED_FIELDS[1:], "values"),
 )
 
 
@@ -73,10 +72,18 @@ def markdown(results: Mapping[str, Any], level: int = 1) -> str:
         line.append(str(len(row["seeds"])))
     parts.append(_table([*head, "seeds"], [*right, True], body))
     parts.append(_explanation(results))
-    failed = [f"- Failed: {escape(one)}" for one in _failed(results)]
+    failed = [
+        f"- Failed: {escape(f'{row}, seed {seed}: {reason}')}"
+        for row, seed, reason in failures(results)
+    ]
+    several = len(results["shown"]) > 1
+    sources = [
+        f"- {escape(source)}, {CERTAINTIES[certainty]}: "
+        + escape("; ".join(f"{row} ({column})" if several else row for row, column, _ in cells))
+        for (source, certainty), cells in sources_of(results).items()
+    ]
     parts += ["\n".join(failed)] if failed else []
-    sources = _sources(results)
-    parts += [f"Published numbers:\n\n{sources}"] if sources else []
+    parts += ["Published numbers:", "\n".join(sources)] if sources else []
     parts += _differences(results, level + 1)
     return "\n\n".join(parts) + "\n"
 
@@ -86,7 +93,7 @@ def _explanation(results: Mapping[str, Any]) -> str:
         "Mean over the seeds ± their standard deviation, and in brackets Student's 95 % interval "
         "of the mean."
     ]
-    if any("published" in cell for cell in _shown_cells(results)):
+    if sources_of(results):
         sentences.append(
             "The difference is ours minus published; the verdict says whether it is beyond what "
             "the spread over seeds explains at 5 %, `within the interval` that it is not."
@@ -97,19 +104,31 @@ def _explanation(results: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def _sources(results: Mapping[str, Any]) -> str:
-    """A list of the sources of published numbers, each with its certainty and its cells."""
-    found: dict[tuple[str, str], list[str]] = {}
+def sources_of(
+    results: Mapping[str, Any],
+) -> dict[tuple[str, str], list[tuple[str, str, dict[str, Any]]]]:
+    """(source, certainty) -> (row, column, published number), in the order of the table."""
+    sources: dict[tuple[str, str], list[tuple[str, str, dict[str, Any]]]] = {}
     for row in results["rows"]:
         for column in results["shown"]:
-            published = row["cells"].get(column, {}).get("published")
-            if published:
-                cell = row["name"] + (f" ({column})" if len(results["shown"]) > 1 else "")
-                found.setdefault((published["source"], published["certainty"]), []).append(cell)
-    return "\n".join(
-        f"- {escape(source)}, {CERTAINTIES[certainty]}: {escape('; '.join(cells))}"
-        for (source, certainty), cells in found.items()
-    )
+            if published := row["cells"].get(column, {}).get("published"):
+                key = published["source"], published["certainty"]
+                sources.setdefault(key, []).append((row["name"], column, published))
+    return sources
+
+
+def failures(results: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """(row, seed, reason) of every failed run."""
+    return [
+        (row["name"], failed["seed"], failed["reason"])
+        for row in results["rows"]
+        for failed in row["failed"]
+    ]
+
+
+def significant(test: Mapping[str, Any]) -> bool:
+    """Whether a paired test is significant after Holm's correction."""
+    return test["p_corrected"] is not None and test["p_corrected"] < LEVEL
 
 
 def _differences(results: Mapping[str, Any], level: int) -> list[str]:
@@ -124,9 +143,9 @@ def _differences(results: Mapping[str, Any], level: int) -> list[str]:
         return [heading, f"{why}, so no paired t-test was made."]
     body = []
     for column, test in tested:
-        if test["p_corrected"] < LEVEL:
+        if significant(test):
             places = decimals(row["cells"].get(column) for row in results["rows"])
-            difference = f"{_fixed(test['difference'], places, '+')} {_interval(test, places)}"
+            difference = f"{fixed(test['difference'], places, sign=True)} {_interval(test, places)}"
             ps = (f"{test['p']:.2g}", f"{test['p_corrected']:.2g}")
             names = (escape(name) for name in (column, test["a"], test["b"]))
             body.append([*names, difference, *ps, str(test["n"])])
@@ -156,10 +175,9 @@ def csv_table(results: Mapping[str, Any]) -> str:
                 cell = {"values": [None] * len(row["seeds"]), "n": 0, "mean": None}
             published = cell.get("published", {})
             values = {str(s): v for s, v in zip(row["seeds"], cell["values"], strict=True)}
-            line = [row["name"], column, cell["n"], cell["mean"], cell.get("std")]
+            line = [row["name"], column, *(cell.get(key) for key in ("n", "mean", "std"))]
             line += cell.get("interval") or [None, None]
-            line += [published.get(key) for key in ("value", "source", "certainty")]
-            line += [published.get(key) for key in ("difference", "verdict")]
+            line += [published.get(key) for key in PUBLISHED_FIELDS]
             writer.writerow([*map(_field, line), json.dumps(values)])
     return text.getvalue()
 
@@ -196,8 +214,8 @@ def print_table(results: Mapping[str, Any], columns: Sequence[str] = ()) -> None
         table.add_row(Text(row["name"]), *cells, str(len(row["seeds"])))
     console = Console(width=None if Console().is_terminal else 120)
     console.print(table)
-    for one in _failed(results):
-        console.print(Text(f"Failed: {one}", style="red"), soft_wrap=True)
+    for name, seed, reason in failures(results):
+        console.print(Text(f"Failed: {name}, seed {seed}: {reason}", style="red"), soft_wrap=True)
 
 
 def _printed(cell: Cell | None, places: int) -> str:
@@ -205,41 +223,24 @@ def _printed(cell: Cell | None, places: int) -> str:
     if not published:
         return _mean(cell, places)
     sure = "" if published["certainty"] == "paper" else f", {published['certainty']}"
-    beside = f"(published {published['value']!r}{sure}: {published['verdict']})"
+    beside = f"(published {published_number(published)}{sure}: {published['verdict']})"
     return f"{_mean(cell, places)} {beside}"
-
-
-def _failed(results: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{row['name']}, seed {failed['seed']}: {failed['reason']}"
-        for row in results["rows"]
-        for failed in row["failed"]
-    ]
-
-
-def _shown_cells(results: Mapping[str, Any]) -> list[Cell]:
-    return [
-        row["cells"][column]
-        for row in results["rows"]
-        for column in results["shown"]
-        if column in row["cells"]
-    ]
 
 
 def _mean(cell: Cell | None, places: int) -> str:
     """Mean ± standard deviation, and how many of the values are finite where not all are."""
     if cell is None or cell["mean"] is None:
         return NOTHING
-    spread = "" if cell["std"] is None else f" ± {_fixed(cell['std'], places)}"
+    spread = "" if cell["std"] is None else f" ± {fixed(cell['std'], places)}"
     count = len(cell["values"])
     finite = "" if cell["n"] == count else f" ({cell['n']} of {count} finite)"
-    return f"{_fixed(cell['mean'], places)}{spread}{finite}"
+    return f"{fixed(cell['mean'], places)}{spread}{finite}"
 
 
 def _interval(cell: Cell | None, places: int) -> str:
     if cell is None or cell["interval"] is None:
         return ""
-    low, high = (_fixed(end, places) for end in cell["interval"])
+    low, high = (fixed(end, places) for end in cell["interval"])
     return f"[{low}, {high}]"
 
 
@@ -248,22 +249,27 @@ def _published(cell: Cell | None, places: int) -> list[str]:
     if cell is None or "published" not in cell:
         return [NOTHING] * 3
     published = cell["published"]
-    spread = "" if published["std"] is None else f" ± {published['std']!r}"
     difference = published["difference"]
     return [
-        f"{published['value']!r}{spread} ({published['certainty']})",
-        NOTHING if difference is None else _fixed(difference, places, "+"),
+        f"{published_number(published)} ({published['certainty']})",
+        NOTHING if difference is None else fixed(difference, places, sign=True),
         published["verdict"],
     ]
 
 
-def _fixed(value: float, places: int, sign: str = "") -> str:
+def published_number(published: Mapping[str, Any]) -> str:
+    """A published number as it was given, with its standard deviation."""
+    spread = "" if published["std"] is None else f" ± {published['std']!r}"
+    return f"{published['value']!r}{spread}"
+
+
+def fixed(value: float, places: int, sign: bool = False) -> str:
     """A number with fixed decimals, or with an exponent where these would leave nothing of it."""
     if not math.isfinite(value):
         return "not finite"
-    if 0 < abs(value) < 0.5 * 10.0**-places or abs(value) >= 1e12:
-        return f"{value:{sign}.1e}"
-    return f"{value:{sign},.{places}f}"
+    value = value or 0.0  # not -0.0
+    far = 0 < abs(value) < 0.5 * 10.0**-places or abs(value) >= 1e12
+    return f"{value:{'+' if sign and value else ''}{'.1e' if far else f',.{places}f'}}"
 
 
 def _float(value: float | None) -> float:

@@ -61,35 +61,39 @@ def load_module(path: str | Path) -> types.ModuleType:
 
 def experiment_of(module: types.ModuleType) -> Experiment:
     """The `experiment` of a module that `load_module` has run."""
-    experiment = getattr(module, "experiment", None)
-    if not isinstance(experiment, Experiment):
-        raise ConfigError(
-            f"The file {module.__file__} defines no experiment: set `experiment = "
-            "mmjax.training.Experiment(...)` in it."
-        )
-    return experiment
+    return defined(module, "experiment", Experiment, "mmjax.training.Experiment(...)")
+
+
+def defined(module: types.ModuleType, name: str, kind: type[Config], example: str) -> Config:
+    """What an experiment file defines by a name; ConfigError where it is not of the kind."""
+    value = getattr(module, name, None)
+    if isinstance(value, kind):
+        return value
+    instead = "" if value is None else f", only a {type(value).__name__} of that name"
+    raise ConfigError(
+        f"The file {module.__file__} defines no {name}{instead}: set `{name} = {example}` in it."
+    )
 
 
 def options_of(value: Any, prefix: str = "") -> dict[str, Any]:
     """Every dotted name that can be overridden, with its value."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    parts = parts_of(value)
+    if dataclasses.is_dataclass(value):
         hints = typing.get_type_hints(type(value))
-        children = {
-            field.name: getattr(value, field.name)
-            for field in dataclasses.fields(value)
+        parts = {
+            name: part
+            for name, part in parts.items()
             # A part that is None has no options, and is none: words do not say what it would be.
-            if getattr(value, field.name) is not None
-            or not any(map(dataclasses.is_dataclass, typing.get_args(hints[field.name])))
+            if part is not None
+            or not any(map(dataclasses.is_dataclass, typing.get_args(hints[name])))
         }
-    elif isinstance(value, Mapping):
-        children = dict(value)
-    elif isinstance(value, tuple) and any(dataclasses.is_dataclass(item) for item in value):
-        children = {str(index): item for index, item in enumerate(value)}
-    else:
+    elif not (
+        isinstance(value, Mapping) or any(dataclasses.is_dataclass(part) for part in parts.values())
+    ):
         return {prefix: value}
     names: dict[str, Any] = {}
-    for name, child in children.items():
-        names |= options_of(child, f"{prefix}.{name}".lstrip("."))
+    for name, part in parts.items():
+        names |= options_of(part, f"{prefix}.{name}".lstrip("."))
     return names
 
 
@@ -127,11 +131,13 @@ def override(config: Config, words: Sequence[str], prog: str, others: Iterable[s
 
 
 def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterable[str]) -> Config:
-    names = [_spelt(name) for name in options_of(config)]
+    names = [option_name(name) for name in options_of(config)]
     given = [word.split("=")[0] for word in words if word.startswith("--") and word != "--help"]
     for name in given:
-        if _spelt(name) not in names:
-            near = difflib.get_close_matches(_spelt(name), [*names, *map(_spelt, others)], n=1)
+        if option_name(name) not in names:
+            near = difflib.get_close_matches(
+                option_name(name), [*names, *map(option_name, others)], n=1
+            )
             hint = f": did you mean {near[0]}?" if near else "."
             raise ConfigError(f"There is no option {name}{hint} See `{prog} --help` for all.")
     out, err = io.StringIO(), io.StringIO()
@@ -154,7 +160,7 @@ def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterabl
     raise ConfigError(f"{_sentence(out.getvalue() + err.getvalue(), words)} See `{prog} --help`.")
 
 
-def _spelt(name: str) -> str:
+def option_name(name: str) -> str:
     """An option as `--help` spells it."""
     return f"--{name.removeprefix('--').replace('_', '-')}"
 
@@ -192,11 +198,36 @@ def _value(option: str, words: Sequence[str]) -> str:
     for word in words:
         name, equals, value = word.partition("=")
         if word.startswith("--"):
-            asked = _spelt(name) == option
+            asked = option_name(name) == option
             taken = ([value] if equals else []) if asked else taken
         elif asked:
             taken.append(word)
     return " ".join(taken)
+
+
+def parts_of(value: Any) -> dict[str, Any]:
+    """Name -> part of a config: a field, an item of a mapping, or of a tuple by its index."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    return (
+        {str(index): part for index, part in enumerate(value)} if isinstance(value, tuple) else {}
+    )
+
+
+def part_at(value: Any, path: str) -> Any:
+    """The part of a config at a dotted path; ConfigError where there is none."""
+    name, _, rest = path.partition(".")
+    parts = parts_of(value)
+    if name not in parts:
+        raise unknown_name("option", name, parts)
+    return part_at(parts[name], rest) if rest else parts[name]
+
+
+def is_within(path: str, outer: str) -> bool:
+    """Whether a dotted path names a part of what another one names."""
+    return path.startswith(f"{outer}.")
 
 
 def replace_at(value: Any, path: str, new: Any) -> Any:
@@ -206,17 +237,8 @@ def replace_at(value: Any, path: str, new: Any) -> Any:
         ConfigError: where the path does not lead anywhere, or what is there refuses the value.
     """
     name, _, rest = path.partition(".")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        known = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    elif isinstance(value, Mapping):
-        known = dict(value)
-    elif isinstance(value, tuple):
-        known = {str(index): item for index, item in enumerate(value)}
-    else:
-        known = {}
-    if name not in known:
-        raise unknown_name("option", name, known)
-    part = replace_at(known[name], rest, new) if rest else new
+    old = part_at(value, name)
+    part = replace_at(old, rest, new) if rest else new
     if isinstance(value, Mapping):
         return {**value, name: part}
     if isinstance(value, tuple):

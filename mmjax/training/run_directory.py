@@ -1,7 +1,6 @@
 """The run directory: what a run leaves behind, and what it finds when it is started again."""
 
 import datetime
-import fcntl
 import importlib.metadata
 import itertools
 import json
@@ -22,6 +21,7 @@ from mmjax import __version__
 from mmjax.data import Dataset, DescribedData
 from mmjax.errors import ConfigError, RunError
 from mmjax.training.config import differences, to_json
+from mmjax.training.locks import lock_file
 
 RESULT = "result.json"
 INTERFACE = "interface.json"  # what the model of a run reads and predicts
@@ -89,21 +89,12 @@ class RunDirectory:
     def _lock_out_others(self) -> None:
         if self._lock:
             return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / "lock", "a", encoding="utf-8")  # noqa: SIM115
-        except OSError as error:
-            raise RunError(
-                f"The run directory {self.path} cannot be written ({error.strerror}): name another "
-                "with --run-dir, or get the permission."
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        self._lock = lock_file(self.path / "lock")
+        if self._lock is None:
             raise RunError(
                 f"Another process is training in {self.path}: wait for it, or name another "
                 "directory with --run-dir."
-            ) from error
+            )
 
     def release(self) -> None:
         """Lets other processes train in the directory."""

@@ -33,13 +33,13 @@ EXPERIMENT = Experiment(
 
 
 @dataclasses.dataclass(frozen=True)
-class Told(Launch):
-    """Starts a process that does what it is told, in the place of one that checks."""
+class Coded(Launch):
+    """Starts a process with code of ours, in the place of one that checks."""
 
     code: str = ""
 
     def words(self, *what: str) -> list[str]:
-        return [sys.executable, "-c", self.code]
+        return [sys.executable, "-c", self.code, *what]
 
 
 @pytest.mark.parametrize(
@@ -53,45 +53,46 @@ class Told(Launch):
             "The rows cannot be checked: the process ended with status 1 (KeyError: 'mine'); ",
         ),
         ("sys.exit(' last line')", RunError, "ended with status 1 (last line); `mmjax train`"),
-        ("sys.exit(4)", RunError, "ended with status 4 (it said nothing); "),
+        ("sys.exit(4)", RunError, "ended with status 4 (without any output); "),
         ("os.kill(os.getpid(), 9)", RunError, "was ended by SIGKILL (out of memory, perhaps); "),
     ],
 )
 def test_why_a_check_failed_is_one_sentence(code, error, sentence):
     with pytest.raises(error) as caught:
-        check_experiments({}, Told(None, None, code=f"import os, sys\n{code}"))
+        check_experiments({}, Coded(None, None, code=f"import os, sys\n{code}"))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_check_reads_and_says_more_than_a_pipe_holds():
-    code = "import sys; rows = sys.stdin.readline(); sys.stderr.write('x' * 1000000)"
-    code += "; print(rows.strip())"
+def test_a_check_reads_and_prints_as_much_as_it_likes():
+    code = "import shutil, sys; from pathlib import Path; sys.stderr.write('x' * 1000000)"
+    code += (
+        "; folder = Path(sys.argv[2]); shutil.copy(folder / 'rows.json', folder / 'hashes.json')"
+    )
     rows = {"a": {"config": "y" * 1000000}}
-    assert check_experiments(rows, Told(None, None, code=code)) == rows
+    assert check_experiments(rows, Coded(None, None, code=code)) == rows
 
 
 def test_a_check_is_stopped_by_a_signal_and_leaves_no_process(tmp_path):
     code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
-    told = Told(None, None, code=f"{code}; time.sleep(60)")
+    launch = Coded(None, None, code=f"{code}; time.sleep(60)")
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
     with pytest.raises(Interrupted, match="Stopped by SIGTERM while the rows were checked"):
-        check_experiments({}, told)
+        check_experiments({}, launch)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_a_check_ends_with_its_parent(tmp_path):
     (tmp_path / "slow.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)")
+    (tmp_path / "rows.json").write_text("{}")
     process = subprocess.Popen(
-        Launch(tmp_path / "slow.py", None).words("check"),
+        Launch(tmp_path / "slow.py", None).words("check", str(tmp_path)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert process.stdin
     assert process.stdout
-    process.stdin.write(b"{}\n")
-    process.stdin.flush()
     assert process.stdout.readline() == b"begun\n"
     begun = time.monotonic()
     process.stdin.close()  # as the kernel does when the parent is gone

@@ -104,9 +104,9 @@ def test_wrong_rows_are_refused(study, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"rows": {"a": {}}}, "but no study: set `study = mmjax.studies.Study"),
-        ({"published": {}}, "but no study"),
-        ({"study": {"rows": {}}}, "is a dict: make it"),
+        ({"rows": {"a": {}}}, "defines no study: set `study = mmjax.studies.Study"),
+        ({"published": {}}, "defines no study"),
+        ({"study": {"rows": {}}}, "defines no study, only a dict of that name: set"),
     ],
 )
 def test_a_file_without_a_study_object_is_refused(values, message):
@@ -168,6 +168,6 @@ def test_damaged_files_of_a_cell_are_named(tmp_path):
     environment = {"data": {}, "versions": {}, "devices": None}
     (cell.run_dir / "environment.json").write_text(json.dumps(environment))
     with pytest.raises(
-        RunError, match=r"environment\.json is damaged \('devices' of the file is no list\)"
+        RunError, match=r"environment\.json is damaged \('devices' of the file is not a list\)"
     ):
         environment_of(cell)

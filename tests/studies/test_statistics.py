@@ -14,7 +14,6 @@ from mmjax.studies.statistics import (
     confidence_interval,
     holm,
     paired_tests,
-    prediction_interval,
 )
 from mmjax.studies.study import Published
 
@@ -26,17 +25,13 @@ def test_intervals_are_students(level):
     mean, s, n = np.mean(VALUES), np.std(VALUES, ddof=1), len(VALUES)
     t = scipy.stats.t(n - 1, loc=mean, scale=s / n**0.5)
     assert confidence_interval(VALUES, level) == pytest.approx(t.interval(level))
-    one_more = scipy.stats.t(n - 1, loc=mean, scale=s * (1 + 1 / n) ** 0.5)
-    assert prediction_interval(VALUES, level) == pytest.approx(one_more.interval(level))
 
 
 def test_intervals_of_few_constant_and_broken_values():
-    for interval in (confidence_interval, prediction_interval):
-        assert interval([]) is None
-        assert interval([0.5]) is None
-        assert interval([0.5, math.nan]) is None
-        assert interval([0.1, 0.1, 0.1]) == (0.1, 0.1)
-        assert interval([*VALUES, math.inf, math.nan]) == interval(VALUES)
+    for values in ([], [0.5], [0.5, math.nan]):
+        assert confidence_interval(values) is None
+    assert confidence_interval([0.1, 0.1, 0.1]) == (0.1, 0.1)
+    assert confidence_interval([*VALUES, math.inf, math.nan]) == confidence_interval(VALUES)
 
 
 def test_intervals_hold_what_they_promise_in_95_of_100_studies():
@@ -44,8 +39,9 @@ def test_intervals_hold_what_they_promise_in_95_of_100_studies():
     studies = [row.tolist() for row in draws]
     means = [confidence_interval(study[:3]) for study in studies]
     assert sum(low <= 3.0 <= high for low, high in means) / 2000 == pytest.approx(0.95, abs=0.015)
-    runs = [(*prediction_interval(study[:3]), study[3]) for study in studies]
-    assert sum(low <= x <= high for low, high, x in runs) / 2000 == pytest.approx(0.95, abs=0.015)
+    runs = [compare(study[:3], Published(study[3], "one more run")) for study in studies]
+    within = sum(found.verdict == "within the interval" for found in runs)
+    assert within / 2000 == pytest.approx(0.95, abs=0.015)
 
 
 def test_holm_of_a_worked_example():
@@ -175,7 +171,9 @@ def test_welchs_test_where_one_side_does_not_vary():
     ],
 )
 def test_without_a_spread_a_published_value_counts_as_one_run(value, verdict, opposite):
-    assert prediction_interval(VALUES) == pytest.approx((0.84813, 1.03187), abs=1e-5)
+    scale = np.std(VALUES, ddof=1) * (1 + 1 / 4) ** 0.5
+    ends = scipy.stats.t(3, loc=0.94, scale=scale).interval(0.95)
+    assert ends == pytest.approx((0.84813, 1.03187), abs=1e-5)
     found = compare(VALUES, Published(value, "Doe 2020"))
     assert (found.verdict, found.difference) == (verdict, pytest.approx(0.94 - value))
     assert "no spread" in found.reason

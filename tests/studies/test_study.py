@@ -111,7 +111,7 @@ def test_a_study_with_everything():
         ({"published": {"maen": {}}}, "with published numbers, 'maen': did you mean 'mean'"),
         ({"published": {"mean": {"test/f1": DOE}}}, "of the row 'mean', 'test/f1'"),
         ({"baseline": "conct"}, "as `baseline`, 'conct': did you mean 'concat'"),
-        ({"rows": {"Lock": {}}}, "A row cannot be called 'Lock', as a file of the study is"),
+        ({"rows": {"Lock": {}}}, "A row cannot be called 'Lock', which is a file of the study"),
         ({"rows": {"é" * 128: {}}}, "is longer than 255 bytes"),
         ({"seeds": 0}, "Study.seeds is 0: it must be 1 or more"),
         ({"once": ("conct",)}, "no row, in `once`, 'conct': did you mean 'concat'"),

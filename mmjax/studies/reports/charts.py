@@ -11,26 +11,9 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
-from mmjax.studies.reports.drawing import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axis,
-    Number,
-    drawable,
-    number,
-    padded,
-    style_classes,
-    svg,
-    text,
-    tick_label,
-)
+from mmjax.studies.reports import drawing
+from mmjax.studies.reports.drawing import Axis, Number, drawable, frame, number, padded, svg, text
 
-__all__ = ["MOST_POINTS", "Series", "line_chart", "many_decades"]
-
-HEIGHT = 216.0
 MOST_POINTS = 160  # of one line; more are averaged, with a band from the least to the largest
 MOST_HOVERS = 80
 BAND_ROOM = 0.4  # of the height of the lines, to either side, for bands that may be cut
@@ -54,7 +37,7 @@ class Series:
     @property
     def classes(self) -> str:
         """The CSS classes of the line."""
-        return style_classes(self.style)
+        return drawing.style_classes(self.style)
 
     def thinned(self) -> "Series":
         """At most `MOST_POINTS` points: means of neighbours.
@@ -103,8 +86,8 @@ def line_chart(
         unit: written above the y axis.
         log: a logarithmic y axis; needs values above 0.
         legend: whether to name the lines within the chart.
-        cut_bands: whether a band that is far wider than all lines together is cut at the frame, so
-            that the lines can be told apart.
+        cut_bands: whether a band far wider than the range of all lines is cut at the frame, so that
+            the lines can be distinguished.
 
     Returns:
         An `<svg>` element; a paragraph where there is nothing finite to draw.
@@ -115,37 +98,23 @@ def line_chart(
     steps = [x for one in thin for x in one.x]
     steps += x_range or ()
     if not heights:
-        return '<p class="nothing">No finite value to draw.</p>'
+        return drawing.NOTHING
     first, last = min(steps), max(max(steps), min(steps) + 1)
     first = 0 if first < 0.1 * last else first
-    x_axis = Axis(first, last, LEFT, WIDTH - RIGHT)
+    x_axis = Axis(first, last, drawing.LEFT, drawing.WIDTH - drawing.RIGHT)
     span = padded(min(heights), max(heights), log)
     if bands:
         span = _with_bands(span, padded(min(bands), max(bands), log), log, cut_bands)
-    y_axis = Axis(*span, HEIGHT - BOTTOM, TOP, log)
-
-    y_ticks = y_axis.ticks(4)
-    parts = []
-    for tick in y_ticks:
-        y = y_axis.at(tick)
-        parts.append(f'<path class="grid" d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}"/>')
-        parts.append(text(LEFT - 6, y + 3.5, tick_label(tick, y_ticks, log), "end"))
-    x_ticks = [tick for tick in x_axis.ticks(5) if tick == int(tick)]
-    parts.append(f'<path class="axis" d="M{LEFT:g} {HEIGHT - BOTTOM:g}H{WIDTH - RIGHT:g}"/>')
-    for tick in x_ticks:
-        x = x_axis.at(tick)
-        parts.append(f'<path class="axis" d="M{x:.1f} {HEIGHT - BOTTOM:g}v4"/>')
-        parts.append(text(x, HEIGHT - 14, tick_label(tick, x_ticks), "middle"))
-    parts.append(text(WIDTH - RIGHT, HEIGHT - 2, x_label, "end", "unit"))
-    parts.append(
-        text(4, 11, ", ".join(filter(None, (unit, "log scale" if log else ""))), cls="unit")
-    )
+    y_axis = Axis(*span, drawing.HEIGHT - drawing.BOTTOM, drawing.TOP, log)
+    ticks = [tick for tick in x_axis.ticks(5) if tick == int(tick)]
+    x_ticks = [(tick, drawing.tick_label(tick, ticks)) for tick in ticks]
+    parts = frame(x_axis, y_axis, x_ticks, x_label, unit)
     for one in thin:
         parts.extend(_drawn(one, x_axis, y_axis))
     if legend and len(series) > 1:
         parts.extend(_legend(thin))
     parts.extend(_hovers(thin, x_axis, x_label))
-    return svg(parts, HEIGHT, label)
+    return svg(parts, drawing.HEIGHT, label)
 
 
 def _with_bands(
@@ -199,7 +168,7 @@ def _hovers(series: Sequence[Series], x_axis: Axis, x_label: str) -> list[str]:
     if not steps or len(steps) > MOST_HOVERS:
         steps = list(longest.x[:: math.ceil(len(longest.x) / MOST_HOVERS)])
     middles = [(x_axis.at(a) + x_axis.at(b)) / 2 for a, b in itertools.pairwise(steps)]
-    edges = [LEFT, *middles, WIDTH - RIGHT]
+    edges = [drawing.LEFT, *middles, drawing.WIDTH - drawing.RIGHT]
     parts = ['<g class="hovers">']
     for step, start, end in zip(steps, edges, edges[1:], strict=False):
         lines = [f"{x_label} {int(step):,}"]
@@ -211,7 +180,8 @@ def _hovers(series: Sequence[Series], x_axis: Axis, x_label: str) -> list[str]:
                 if low < high:  # not so where either is not finite
                     lines[-1] += f" ({number(low)} to {number(high)})"
         column = f'x="{start:.1f}" width="{end - start:.1f}"'
-        box = f'{column} y="{TOP:g}" height="{HEIGHT - BOTTOM - TOP:g}"'
+        height = drawing.HEIGHT - drawing.BOTTOM - drawing.TOP
+        box = f'{column} y="{drawing.TOP:g}" height="{height:g}"'
         parts.append(f"<rect {box}><title>{escape(chr(10).join(lines))}</title></rect>")
     return [*parts, "</g>"]
 
@@ -219,12 +189,15 @@ def _hovers(series: Sequence[Series], x_axis: Axis, x_label: str) -> list[str]:
 def _legend(series: Sequence[Series]) -> list[str]:
     """Swatches and names, in one line at the top right."""
     labels = [one.label for one in series]
-    while sum(map(len, labels)) * 6.0 + 32 * len(labels) > WIDTH - LEFT - RIGHT:
+    while (
+        sum(map(len, labels)) * 6.0 + 32 * len(labels)
+        > drawing.WIDTH - drawing.LEFT - drawing.RIGHT
+    ):
         longest = max(range(len(labels)), key=lambda index: len(labels[index]))
         if len(labels[longest]) <= 4:
             break
         labels[longest] = labels[longest][:-2] + "…"
-    parts, x = [], WIDTH - RIGHT
+    parts, x = [], drawing.WIDTH - drawing.RIGHT
     for one, label in zip(reversed(series), reversed(labels), strict=True):
         x -= 6.0 * len(label)
         swatch = f'<path class="line" d="M{x - 20:.1f} 7.5h15"/>'

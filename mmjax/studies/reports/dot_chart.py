@@ -4,27 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from html import escape
 
-from mmjax.studies.reports.drawing import (
-    BOTTOM,
-    COLOURS,
-    RIGHT,
-    WIDTH,
-    Axis,
-    Number,
-    drawable,
-    number,
-    padded,
-    style_classes,
-    svg,
-    text,
-    tick_label,
-)
-
-__all__ = ["Dots", "dot_chart"]
+from mmjax.studies.reports import drawing
+from mmjax.studies.reports.drawing import Axis, Number, drawable, number, padded, svg, text
 
 ROW = 26.0  # pixels
 LONG = 14  # letters of a name that stands above its row, not beside it
-LETTER = 6.2
 SHAPES = (  # of a seed's dot: the colours come again with the next shape
     "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
     "m-3.6 -3.6h7.2v7.2h-7.2z",
@@ -70,20 +54,20 @@ def dot_chart(rows: Sequence[Dots], *, label: str) -> str:
     """
     span = _span(rows)
     if span is None:
-        return '<p class="nothing">No finite value to draw.</p>'
+        return drawing.NOTHING
     longest = max(len(row.label) for row in rows)
     above = longest > LONG
-    left = 2.0 if above else longest * LETTER + 12
+    left = 2.0 if above else longest * drawing.LETTER + 12
     step, first = (ROW + 14, 30.0) if above else (ROW, 17.0)
-    height = step * len(rows) + BOTTOM
-    axis = Axis(*span, left + 8, WIDTH - RIGHT)
+    height = step * len(rows) + drawing.BOTTOM
+    axis = Axis(*span, left + 8, drawing.WIDTH - drawing.RIGHT)
     ticks = axis.ticks(4)
     parts = []
     for tick in ticks:
         x = axis.at(tick)
         parts.append(f'<path class="grid" d="M{x:.1f} 4V{height - 24:g}"/>')
-        parts.append(text(x, height - 9, tick_label(tick, ticks), "middle"))
-    most = int((WIDTH - left) / LETTER)
+        parts.append(text(x, height - 9, drawing.tick_label(tick, ticks), "middle"))
+    most = int((drawing.WIDTH - left) / drawing.LETTER)
     for index, row in enumerate(rows):
         y = first + step * index
         name = row.label if len(row.label) <= most else row.label[: most - 1] + "…"
@@ -113,7 +97,7 @@ def _span(rows: Sequence[Dots]) -> tuple[Number, Number] | None:
 
 def _row(row: Dots, axis: Axis, y: Number) -> list[str]:
     """The marks of one row, from the bottom up."""
-    parts = [f'<g class="{style_classes(row.style)}">']
+    parts = [f'<g class="{drawing.style_classes(row.style)}">']
     mean = f"{escape(row.label)}: mean {number(row.mean)}"
     if row.interval and all(map(drawable, row.interval)):
         low, high = row.interval
@@ -125,7 +109,7 @@ def _row(row: Dots, axis: Axis, y: Number) -> list[str]:
         parts.append(f'<path class="interval" {line}><title>{mean}</title></path>')
     for seed, value in row.seeds.items():
         if drawable(value):
-            shape = SHAPES[row.style // COLOURS % len(SHAPES)]
+            shape = SHAPES[row.style // drawing.COLOURS % len(SHAPES)]
             parts.append(f'<path class="seed" d="M{axis.at(value):.1f} {y:g}{shape}">')
             name = f"{row.label}, seed {seed}: {number(value)}"
             parts.append(f"<title>{escape(name)}</title></path>")
@@ -134,14 +118,14 @@ def _row(row: Dots, axis: Axis, y: Number) -> list[str]:
         parts.append(f'<path class="mean" {place}><title>{mean}</title></path>')
     parts.append("</g>")
     if row.published is not None and drawable(row.published):
-        told, lines = f"{row.label}: published {number(row.published)}", ""
+        hover, lines = f"{row.label}: published {number(row.published)}", ""
         if row.published_std:
-            told += f" ± {number(row.published_std, 2)}"
+            hover += f" ± {number(row.published_std, 2)}"
             ends = [row.published + sign * row.published_std for sign in (-1, 1)]
             start, end = map(axis.cut, ends)
             lines = f'<path class="spread" d="M{start:.1f} {y - 3:g}v6m0 -3H{end:.1f}m0 -3v6"/>'
         x = axis.at(row.published)
         diamond = f'<path class="diamond" d="M{x:.1f} {y - 6:g}l6 6l-6 6l-6 -6z"/>'
-        title = f"<title>{escape(told)}</title>"
+        title = f"<title>{escape(hover)}</title>"
         parts.append(f'<g class="published">{title}{lines}{diamond}</g>')
     return parts

@@ -6,31 +6,15 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-__all__ = [
-    "BOTTOM",
-    "COLOURS",
-    "LEFT",
-    "RIGHT",
-    "TOP",
-    "WIDTH",
-    "Axis",
-    "Number",
-    "axis_ticks",
-    "drawable",
-    "number",
-    "padded",
-    "style_classes",
-    "svg",
-    "text",
-    "tick_label",
-]
-
 Number = int | float
 
 COLOURS = 6
 DASHES = 3
 WIDTH = 360.0
+HEIGHT = 216.0  # of a chart with a y axis
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 18.0, 20.0, 30.0
+LETTER = 6.2  # width of a letter of a name
+NOTHING = '<p class="nothing">No finite value to draw.</p>'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +71,14 @@ def number(value: Number, digits: int = 4) -> str:
     return shown.replace("-", "−")
 
 
+def duration(seconds: float) -> str:
+    """Seconds as `48 s`, `5 min 12 s` or `3 h 20 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{number(seconds, 3)} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def style_classes(style: int) -> str:
     """CSS classes of a style number: after the last colour they come again with another dash."""
     return f"c{style % COLOURS} d{style // COLOURS % DASHES}"
@@ -122,6 +114,27 @@ def tick_label(value: Number, ticks: Sequence[Number], log: bool = False) -> str
     step = min((b - a for a, b in itertools.pairwise(ticks)), default=largest or 1) / scale
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return f"{value / scale:,.{decimals}f}".replace("-", "−") + (suffix if value else "")
+
+
+def frame(
+    x_axis: Axis, y_axis: Axis, x_ticks: Sequence[tuple[Number, str]], x_label: str, unit: str = ""
+) -> list[str]:
+    """Both axes, with a grid line for each tick of y and (value, label) as the ticks of x."""
+    parts = []
+    y_ticks = y_axis.ticks(4)
+    for tick in y_ticks:
+        y = y_axis.at(tick)
+        parts.append(f'<path class="grid" d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}"/>')
+        parts.append(text(LEFT - 6, y + 3.5, tick_label(tick, y_ticks, y_axis.log), "end"))
+    parts.append(f'<path class="axis" d="M{LEFT:g} {HEIGHT - BOTTOM:g}H{WIDTH - RIGHT:g}"/>')
+    for tick, label in x_ticks:
+        x = x_axis.at(tick)
+        parts.append(f'<path class="axis" d="M{x:.1f} {HEIGHT - BOTTOM:g}v4"/>')
+        parts.append(text(x, HEIGHT - 14, label, "middle"))
+    x_label += ", log scale" if x_axis.log else ""
+    parts.append(text(WIDTH - RIGHT, HEIGHT - 2, x_label, "end", "unit"))
+    y_label = ", ".join(filter(None, (unit, "log scale" if y_axis.log else "")))
+    return [*parts, text(4, 11, y_label, cls="unit")] if y_label else parts
 
 
 def svg(parts: Sequence[str], height: Number, label: str) -> str:

@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.errors import RunError
+from mmjax.studies.files import damaged, read_bytes, read_json
 
-__all__ = ["Curves", "RunFiles", "number_or_nan", "read_object", "read_run", "setting"]
+RESTORE = "restore it, or run again"
+CHECK = "check that the folder is one of a run"
 
 Curves = dict[str, dict[float, float]]  # metric name -> step -> value
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """What a run directory holds. `notes` are sentences about what is not as it should be."""
+    """The files of a run directory; `notes` are sentences about what is missing or not finite."""
 
     folder: Path
     config: Mapping[str, Any]
@@ -49,8 +50,8 @@ def read_run(run_dir: Path) -> RunFiles:
     """
     notes = []
     curves: list[Curves] = []
-    config = read_object(run_dir / "config.json")
-    environment = read_object(run_dir / "environment.json")
+    config = read_json(run_dir / "config.json", {}, RESTORE, CHECK, nan=True)
+    environment = read_json(run_dir / "environment.json", {}, RESTORE, CHECK, nan=True)
     for name, needed in (("metrics.jsonl", True), ("timing.jsonl", False)):
         lines, cut = (
             _read_lines(run_dir / name) if needed or (run_dir / name).exists() else ([], False)
@@ -71,53 +72,25 @@ def read_run(run_dir: Path) -> RunFiles:
                 f"first {key} at step {int(step):,}."
             )
     path = run_dir / "result.json"
-    result = read_object(path) if path.exists() else None
-    if result is not None and not isinstance(result.get("metrics"), dict):
-        raise RunError(f"{path} is damaged (it has no `metrics`): evaluate the run again.")
+    result = read_json(path, {"metrics": dict}, RESTORE, nan=True) if path.exists() else None
     return RunFiles(run_dir, config, environment, result, curves[0], curves[1], tuple(notes))
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object; RunError where it does not."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise RunError(
-            f"{path} is missing, so there is nothing to report: check the folder."
-        ) from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}).") from None
-    except ValueError:
-        raise RunError(f"{path} is damaged (it is not JSON): restore it or run again.") from None
-    if not isinstance(value, dict):
-        raise RunError(f"{path} is damaged (it holds no JSON object): restore it or run again.")
-    return value
 
 
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
     """The objects of a JSON-lines file, and whether a last line was cut in half and left out."""
-    try:
-        *whole, rest = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        raise RunError(
-            f"{path} is missing, so there is nothing to report: check the folder."
-        ) from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}).") from None
+    *complete, rest = read_bytes(path, CHECK).split(b"\n")
     lines: list[dict[str, Any]] = []
-    for index, line in enumerate([*whole, rest], start=1):
+    for index, line in enumerate([*complete, rest], start=1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
             float(value["step"])
         except (ValueError, TypeError, KeyError):
-            if index > len(whole):
+            if index > len(complete):
                 return lines, True
-            raise RunError(
-                f"{path} is damaged: line {index} is not a JSON object with a step; "
-                "remove that line or run again."
-            ) from None
+            reason = f"line {index} is not a JSON object with a step"
+            raise damaged(path, reason, "remove that line, or run again") from None
         lines.append(value)
     return lines, False
 
@@ -133,7 +106,7 @@ def _curves(lines: Sequence[Mapping[str, Any]]) -> Curves:
 
 
 def number_or_nan(value: Any) -> float:
-    """A JSON value as a float; what is no number is NaN."""
+    """A JSON value as a float; NaN where it is not a number."""
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 

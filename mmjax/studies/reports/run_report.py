@@ -1,12 +1,11 @@
 """The report of a run: one `report.html` that needs nothing outside itself.
 
-Fills the template `report.html`; the page of a study (`study_report.py`) shares its frame, styles
-and script: `report_page.html`, `report_style.html`, `report_script.html`, `report_macros.html`.
+Fills the template `run.html`; the pages of studies and sweeps share its frame, styles, script and
+macros: `page.html`, `style.html`, `script.html`, `macros.html`.
 """
 
 import math
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,11 @@ import jinja2
 import markupsafe
 import numpy as np
 
-from mmjax.errors import RunError
 from mmjax.evaluation.metrics import Confusion
+from mmjax.studies.files import write_text
 from mmjax.studies.reports.charts import MOST_POINTS, Series, line_chart, many_decades
-from mmjax.studies.reports.drawing import COLOURS, Number, number
+from mmjax.studies.reports.drawing import COLOURS, Number, duration, number
 from mmjax.studies.reports.run_files import Curves, RunFiles, number_or_nan, read_run, setting
-
-__all__ = [
-    "command_line",
-    "equal_groups",
-    "leaf",
-    "metric_order",
-    "unit_of",
-    "write_page",
-    "write_report_of",
-    "write_run_report",
-]
 
 CARDS = 4
 LARGEST_MATRIX = 24  # classes; above it the report lists the confusions that happen most
@@ -94,7 +82,7 @@ def write_report_of(run: RunFiles, row: str = "", study: str = "") -> Path:
         "config": run.config,
         "environment": environment,
         "data": data,
-        "command": command_line(command),
+        "command": str(command or ""),
     }
     return write_page(run.folder / "report.html", "run.html", page)
 
@@ -113,7 +101,7 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
         facts.append(("evaluated at step", number(result["evaluated_step"])))
     seconds = number_or_nan(result.get("seconds"))
     if math.isfinite(seconds):
-        facts.append(("time", _duration(seconds)))
+        facts.append(("time", duration(seconds)))
     seed = result.get("seed", setting(run.config, "training", "seed"))
     if seed is not None:
         facts.append(("seed", str(seed)))
@@ -321,19 +309,6 @@ def unit_of(name: str) -> str:
     return next((unit for ending, unit in endings.items() if name.endswith(ending)), "")
 
 
-def _duration(seconds: float) -> str:
-    """Seconds as `48 s`, `5 min 12 s` or `3 h 20 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{number(seconds, 3)} s"
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def command_line(command: Any) -> str:
-    """A recorded command, a string or its words, as one line."""
-    return shlex.join(map(str, command)) if isinstance(command, list) else str(command or "")
-
-
 def leaf(value: Any) -> str:
     """A config value as an experiment file writes it: `GatedFusion(width=64)`, `'adam'`."""
     if isinstance(value, dict):
@@ -372,8 +347,4 @@ def write_page(path: Path, template: str, page: Mapping[str, Any]) -> Path:
         "short": _short,
     }
     text = environment.get_template(template).render(page, colours=COLOURS, cards=CARDS)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}).") from None
-    return path
+    return write_text(path, text)

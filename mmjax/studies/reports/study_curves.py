@@ -10,8 +10,6 @@ from mmjax.studies.reports.run_files import RunFiles
 from mmjax.studies.reports.run_report import equal_groups, metric_order, unit_of
 from mmjax.studies.statistics import confidence_interval
 
-__all__ = ["study_curves", "study_dots"]
-
 Charts = list[tuple[str, str]]  # (title, drawing)
 
 

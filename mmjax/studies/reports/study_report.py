@@ -7,18 +7,16 @@ from typing import Any
 from mmjax.errors import RunError
 from mmjax.studies.ledger import read_results
 from mmjax.studies.reports.run_files import RunFiles, read_run
-from mmjax.studies.reports.run_report import command_line, leaf, write_page, write_report_of
+from mmjax.studies.reports.run_report import leaf, write_page, write_report_of
 from mmjax.studies.reports.study_curves import study_curves, study_dots
 from mmjax.studies.reports.study_tables import (
+    cited_sources,
     other_columns,
     result_columns,
     row_heads,
-    sources_of,
     test_tables,
 )
-from mmjax.studies.study import CERTAINTIES
-
-__all__ = ["write_study_report"]
+from mmjax.studies.tables import failures
 
 WIDEST = 6  # columns of one table, so that it fits on paper; a published number takes one more
 MOST_COLUMNS = 4  # of the table of all metrics
@@ -39,12 +37,6 @@ def write_study_report(folder: Path) -> Path:
             instead.
     """
     study = read_results(folder / "results.json")
-    for row in study["rows"]:
-        if len(row["runs"]) != len(row["seeds"]):
-            raise RunError(
-                f"{folder / 'results.json'} is damaged (the row {row['name']!r} has not one run "
-                "for each seed): run the study again."
-            )
     notes = [str(note) for note in study["notes"]]
     runs = [_readable_runs(row, folder, notes) for row in study["rows"]]
     for row, of_row in zip(study["rows"], runs, strict=True):
@@ -56,26 +48,19 @@ def write_study_report(folder: Path) -> Path:
         "name": study["name"] or folder.name,
         "title": study["title"],
         "notes": notes,
-        "failures": [
-            (row["name"], failed["seed"], failed["reason"])
-            for row in study["rows"]
-            for failed in row["failed"]
-        ],
+        "failures": failures(study),
         "facts": _facts(study),
         "rows": row_heads(study, runs),
         "tables": _side_by_side(columns),
         "others": [others[i : i + MOST_COLUMNS] for i in range(0, len(others), MOST_COLUMNS)],
         "most_seeds": max((len(row["seeds"]) for row in study["rows"]), default=0),
-        "sources": [
-            (source, CERTAINTIES[certainty], entries)
-            for (source, certainty), entries in sources_of(study)
-        ],
+        "sources": cited_sources(study),
         "tests": test_tables(study),
         "dots": study_dots(study),
         "curves": curves or folded_curves,
         "folded_curves": folded_curves if curves else [],
         "differences": _differences(study["rows"]),
-        "command": command_line(study["command"]),
+        "command": study["command"],
         "record": [
             ("machine", study["machine"]),
             ("date", study["date"]),

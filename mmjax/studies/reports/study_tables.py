@@ -10,11 +10,8 @@ from urllib.parse import quote
 
 from mmjax.studies.reports.drawing import number
 from mmjax.studies.study import CERTAINTIES
-from mmjax.studies.tables import decimals
+from mmjax.studies.tables import decimals, fixed, published_number, significant, sources_of
 
-__all__ = ["other_columns", "result_columns", "row_heads", "sources_of", "test_tables"]
-
-SIGNIFICANT = 0.05
 VERDICTS = {  # -> CSS class, sign
     "better": ("good", "✓"),
     "within the interval": ("even", "≈"),
@@ -46,7 +43,7 @@ def row_heads(study: Mapping[str, Any], readable: Sequence[Mapping[str, Any]]) -
 
 def result_columns(study: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The shown columns: their cells in the order of the rows, as text beside what they sort by."""
-    numbers = {key: index for index, (key, _) in enumerate(sources_of(study), start=1)}
+    numbers = {key: index for index, key in enumerate(sources_of(study), start=1)}
     columns = []
     for name in study["shown"]:
         column = _column(study, name)
@@ -58,7 +55,7 @@ def result_columns(study: Mapping[str, Any]) -> list[dict[str, Any]]:
             cell["best"] = row["name"] in best
             for winner in best if row["name"] not in best else []:
                 test = tests.get((row["name"], winner))
-                if test and test["p_corrected"] is not None and not _significant(test):
+                if test and test["p_corrected"] is not None and not significant(test):
                     cell["even"] = (
                         f"Not significantly different from {winner}: "
                         f"{_p_is(test['p_corrected'])} after Holm's correction."
@@ -140,23 +137,20 @@ def _published(
     }
 
 
-def sources_of(study: Mapping[str, Any]) -> list[tuple[tuple[str, str], list[dict[str, Any]]]]:
-    """((source, certainty), its numbers with their verdicts), in the order of the table."""
-    sources: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for name in study["shown"]:
-        for row in study["rows"]:
-            published = row["cells"].get(name, {}).get("published")
-            if published:
-                entry = {
-                    "row": row["name"],
-                    "column": name,
-                    "value": _plain(published),
-                    "verdict": published["verdict"],
-                    "reason": published["reason"],
-                }
-                key = published["source"], published["certainty"]
-                sources.setdefault(key, []).append(entry)
-    return list(sources.items())
+def cited_sources(study: Mapping[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """(source, its certainty, its numbers with their verdicts), in the order of the table."""
+    return [
+        (
+            source,
+            CERTAINTIES[certainty],
+            [
+                {"row": row, "column": column, "value": _plain(published)}
+                | {key: published[key] for key in ("verdict", "reason")}
+                for row, column, published in numbers
+            ],
+        )
+        for (source, certainty), numbers in sources_of(study).items()
+    ]
 
 
 def test_tables(study: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -212,18 +206,18 @@ def _tested(test: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[s
         return None
     places, difference = column["decimals"], test["difference"]
     shown = "–" if difference is None else _fixed(difference, places, sign=True)
-    told = [f"{test['a']} minus {test['b']}: {shown}"]
+    lines = [f"{test['a']} minus {test['b']}: {shown}"]
     if test["interval"]:
         low, high = (_fixed(end, places, sign=True) for end in test["interval"])
-        told.append(f"95 % interval {low} to {high}")
+        lines.append(f"95 % interval {low} to {high}")
     if test["p"] is None:
-        told.append(f"not tested: {_why_not(test)}")
+        lines.append(f"not tested: {_why_not(test)}")
     else:
         before, after = _p_is(test["p"]), _p_is(test["p_corrected"])
-        told.append(f"{after} after Holm's correction, {before} before it")
-    told.append(f"{test['n']} shared seed{'' if test['n'] == 1 else 's'}")
+        lines.append(f"{after} after Holm's correction, {before} before it")
+    lines.append(f"{test['n']} shared seed{'' if test['n'] == 1 else 's'}")
     style = ""
-    if _significant(test):
+    if significant(test):
         better = (difference < 0) == (column["better"] == "lower")
         style = ("good" if better else "bad") if column["better"] else "even"
     return {
@@ -231,14 +225,10 @@ def _tested(test: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[s
         "difference": shown,
         "p": "" if test["p"] is None else _p_value(test["p_corrected"]),
         "p_sort": test["p_corrected"],
-        "significant": _significant(test),
+        "significant": significant(test),
         "style": style,
-        "told": "\n".join(told),
+        "hover": "\n".join(lines),
     }
-
-
-def _significant(test: Mapping[str, Any]) -> bool:
-    return test["p_corrected"] is not None and test["p_corrected"] < SIGNIFICANT
 
 
 def _untested(test: Mapping[str, Any]) -> str:
@@ -256,20 +246,13 @@ def _p_is(p: float) -> str:
 
 def _plain(published: Mapping[str, Any]) -> str:
     """A published number as it was given, with its spread and its number of runs."""
-    text = f"{published['value']:.10g}"
-    if published["std"] is not None:
-        text += f" ± {published['std']:.10g}"
-    if published["runs"]:
-        text += f" ({published['runs']} run{'' if published['runs'] == 1 else 's'})"
+    runs = published["runs"]
+    text = published_number(published) + (f" ({runs} run{'s' * (runs != 1)})" if runs else "")
     return text.replace("-", "−")
 
 
 def _fixed(value: float, places: int, sign: bool = False) -> str:
-    """A number with so many decimals, or with an exponent where these leave nothing of it."""
-    value = value or 0.0  # not -0.0
-    far = 0 < abs(value) < 0.5 * 10.0**-places or abs(value) >= 1e12
-    text = f"{value:{'+' if sign and value else ''}{'.1e' if far else f',.{places}f'}}"
-    return text.replace("-", "−")
+    return fixed(value, places, sign).replace("-", "−")
 
 
 def _p_value(p: float) -> str:

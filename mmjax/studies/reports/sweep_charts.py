@@ -4,62 +4,43 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from mmjax.studies.reports.drawing import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axis,
-    Number,
-    drawable,
-    number,
-    padded,
-    svg,
-    text,
-    tick_label,
-)
+from mmjax.studies.reports import drawing
+from mmjax.studies.reports.drawing import Axis, Number, drawable, frame, number, padded, svg, text
 
-__all__ = ["Dot", "bar_chart", "scatter_chart"]
-
-HEIGHT = 216.0
 ROW = 38.0  # pixels of a bar and its name above it
-LETTER = 6.2
 STYLES = {"best": "c1", "complete": "c0", "pruned": "c5"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Dot:
-    """One trial: `x` is a number, or the index of a name on the axis; `told` is its hover text."""
+    """One trial: `x` is a number, or the index of a name on the axis; `hover` is its hover text."""
 
     x: Number
     y: Number
     kind: str  # best, complete or pruned
-    told: str
+    hover: str
 
 
 def bar_chart(shares: Mapping[str, float], *, label: str) -> str:
     """A bar for each share of one, from top to bottom, with its name above and its value beside.
 
     Args:
-        shares: name -> value in [0, 1].
+        shares: name -> value in [0, 1]; one at least.
         label: what the chart shows, for readers who cannot see it.
 
     Returns:
-        An `<svg>` element; a paragraph where there is nothing to draw.
+        An `<svg>` element.
     """
-    if not shares:
-        return '<p class="nothing">Nothing to draw.</p>'
     room = 44.0
-    axis = Axis(0.0, max(*shares.values(), 1e-9), 4.0, WIDTH - RIGHT - room)
+    axis = Axis(0.0, max(*shares.values(), 1e-9), 4.0, drawing.WIDTH - drawing.RIGHT - room)
     parts = []
     for index, (name, share) in enumerate(shares.items()):
         y = 14 + ROW * index
         end = max(axis.at(share), axis.start + 1)
-        told = f"<title>{escape(name)}: {number(share, 3)}</title>"
+        hover = f"<title>{escape(name)}: {number(share, 3)}</title>"
         parts.append(text(axis.start, y, name))
         parts.append(
-            f'<g class="c0">{told}<rect class="bar" x="{axis.start:g}" y="{y + 5:g}" '
+            f'<g class="c0">{hover}<rect class="bar" x="{axis.start:g}" y="{y + 5:g}" '
             f'width="{end - axis.start:.1f}" height="13" rx="2"/></g>'
         )
         parts.append(text(end + 6, y + 15.5, f"{100 * share:.1f} %"))
@@ -94,50 +75,43 @@ def scatter_chart(
     """
     dots = [dot for dot in dots if drawable(dot.y, log_y) and drawable(dot.x, log_x)]
     if not dots:
-        return '<p class="nothing">No finite value to draw.</p>'
+        return drawing.NOTHING
     ends = [float(dot.x) for dot in dots] + [float(end) for end in x_range or ()]
     low, high = (-0.5, len(names) - 0.5) if names else padded(min(ends), max(ends), log_x)
-    x_axis = Axis(low, high, LEFT, WIDTH - RIGHT, log_x)
+    x_axis = Axis(low, high, drawing.LEFT, drawing.WIDTH - drawing.RIGHT, log_x)
     heights = [dot.y for dot in dots]
-    y_axis = Axis(*padded(min(heights), max(heights), log_y), HEIGHT - BOTTOM, TOP, log_y)
-    parts = []
-    y_ticks = y_axis.ticks(4)
-    for tick in y_ticks:
-        y = y_axis.at(tick)
-        parts.append(f'<path class="grid" d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}"/>')
-        parts.append(text(LEFT - 6, y + 3.5, tick_label(tick, y_ticks, log_y), "end"))
-    parts.append(f'<path class="axis" d="M{LEFT:g} {HEIGHT - BOTTOM:g}H{WIDTH - RIGHT:g}"/>')
-    for tick, name in _x_ticks(x_axis, names):
-        x = x_axis.at(tick)
-        parts.append(f'<path class="axis" d="M{x:.1f} {HEIGHT - BOTTOM:g}v4"/>')
-        parts.append(text(x, HEIGHT - 14, name, "middle"))
-    scale = ", log scale" if log_x else ""
-    parts.append(text(WIDTH - RIGHT, HEIGHT - 2, f"{x_label}{scale}", "end", "unit"))
-    if log_y:
-        parts.append(text(4, 11, "log scale", cls="unit"))
+    y_axis = Axis(
+        *padded(min(heights), max(heights), log_y),
+        drawing.HEIGHT - drawing.BOTTOM,
+        drawing.TOP,
+        log_y,
+    )
+    parts = frame(x_axis, y_axis, _x_ticks(x_axis, names), x_label)
     if steps := [(x, y) for x, y in line if drawable(y, log_y)]:
         path = f"M{x_axis.at(steps[0][0]):.1f} {y_axis.at(steps[0][1]):.1f}"
         path += "".join(f"H{x_axis.at(x):.1f}V{y_axis.at(y):.1f}" for x, y in steps[1:])
-        parts.append(f'<g class="c1"><path class="line" d="{path}H{WIDTH - RIGHT:g}"/></g>')
+        parts.append(
+            f'<g class="c1"><path class="line" d="{path}H{drawing.WIDTH - drawing.RIGHT:g}"/></g>'
+        )
     for dot in dots:
         mark, size = ("mark", 3.2) if dot.kind == "pruned" else ("seed", 4.0)
         size += 1.5 if dot.kind == "best" else 0.0
         place = f'cx="{x_axis.at(dot.x):.1f}" cy="{y_axis.at(dot.y):.1f}" r="{size:g}"'
         parts.append(
             f'<g class="{STYLES[dot.kind]}"><circle class="{mark}" {place}>'
-            f"<title>{escape(dot.told)}</title></circle></g>"
+            f"<title>{escape(dot.hover)}</title></circle></g>"
         )
-    return svg(parts, HEIGHT, label)
+    return svg(parts, drawing.HEIGHT, label)
 
 
 def _x_ticks(axis: Axis, names: Sequence[str]) -> list[tuple[Number, str]]:
     """(value, label) of the ticks below the plot; names are cut where they have no room."""
     if names:
-        most = max(2, int((axis.end - axis.start) / len(names) / LETTER))
+        most = max(2, int((axis.end - axis.start) / len(names) / drawing.LETTER))
         cut = [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]
         return list(enumerate(cut))
     ticks = axis.ticks(5)
     if axis.log and len(ticks) < 2:  # less than a decade
         ticks = [tick for tick in Axis(axis.low, axis.high, 0, 1).ticks(4) if tick > 0]
-        return [(tick, tick_label(tick, ticks)) for tick in ticks]
-    return [(tick, tick_label(tick, ticks, axis.log)) for tick in ticks]
+        return [(tick, drawing.tick_label(tick, ticks)) for tick in ticks]
+    return [(tick, drawing.tick_label(tick, ticks, axis.log)) for tick in ticks]

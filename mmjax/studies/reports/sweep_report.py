@@ -7,31 +7,25 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from mmjax.errors import RunError
-from mmjax.studies.json_shape import misfit
+from mmjax.studies.files import damaged, read_json, shape_error
 from mmjax.studies.reports.charts import many_decades
 from mmjax.studies.reports.drawing import Number, number
 from mmjax.studies.reports.run_files import read_run
 from mmjax.studies.reports.run_report import write_page, write_report_of
 from mmjax.studies.reports.sweep_charts import Dot, bar_chart, scatter_chart
-from mmjax.training.run_directory import RunDirectory
 
 SUMMARY, REPORT = "sweep.json", "report.html"
-FEWEST = 10  # complete trials, for the importance of the parameters to be told
+FEWEST = 10  # complete trials, before the importance of the parameters is estimated
 TESTS = 3  # metrics of `test` on the page's cards
 
-# What `sweep.json` holds; see `misfit`.
-_NUMBER = (int, float)
-_MAYBE = (int, float, NoneType)
+# The shape of `sweep.json`; see `shape_error`.
+_NUMBER, _MAYBE = (int, float), (int, float, NoneType)
 _TRIAL = {
+    **dict.fromkeys(("state", "reason", "run"), str),
+    **dict.fromkeys(("value", "seconds"), _MAYBE),
     "number": int,
-    "state": str,
-    "value": _MAYBE,
     "parameters": {str: object},
-    "seconds": _MAYBE,
     "last_step": (int, NoneType),
-    "reason": str,
-    "run": str,
 }
 _BEST = {
     "number": int,
@@ -47,11 +41,7 @@ _RANGE = (
     {"type": str, "options": ([object], {str: object})},
 )
 _SUMMARY = {
-    "name": str,
-    "command": str,
-    "date": str,
-    "metric": str,
-    "direction": str,
+    **dict.fromkeys(("name", "command", "date", "metric", "direction"), str),
     "asked": int,
     "space": {str: _RANGE},
     "trials": [_TRIAL],
@@ -60,6 +50,7 @@ _SUMMARY = {
     "tested": [{"number": int, "trials": int, "test": {str: _MAYBE}}],
     "notes": [str],
 }
+FIX = "run the sweep's command again, which writes it again"
 
 
 def write_sweep_report(sweep_dir: Path) -> Path:
@@ -74,13 +65,9 @@ def write_sweep_report(sweep_dir: Path) -> Path:
     Raises:
         RunError: where `sweep.json` is missing or damaged, or the report cannot be written.
     """
-    summary = RunDirectory(sweep_dir).read(SUMMARY)
-    wrong = misfit(summary, _SUMMARY, "the file") or _contradiction(summary)
-    if wrong:
-        raise RunError(
-            f"The file {sweep_dir / SUMMARY} is damaged ({wrong}): run the sweep's command again, "
-            "which writes it anew."
-        )
+    summary = read_json(sweep_dir / SUMMARY, _SUMMARY, FIX)
+    if wrong := _contradiction(summary):
+        raise damaged(sweep_dir / SUMMARY, wrong, FIX)
     for trial in summary["trials"]:
         run = sweep_dir / trial["run"]
         ended = trial["state"] in ("complete", "pruned")
@@ -90,7 +77,7 @@ def write_sweep_report(sweep_dir: Path) -> Path:
 
 
 def _contradiction(summary: Mapping[str, Any]) -> str:
-    """What of a summary that has the right shape cannot be; empty where all can."""
+    """What is inconsistent in a summary of the right shape; empty where nothing is."""
     for place, trial in enumerate(summary["trials"]):
         if trial["number"] != place:
             return f"trial {place} has the number {trial['number']}"
@@ -98,11 +85,15 @@ def _contradiction(summary: Mapping[str, Any]) -> str:
             return f"trial {place} has other parameters than the space"
         for name, value in trial["parameters"].items():
             options = summary["space"][name].get("options")
-            if str(value) not in map(str, options) if options else misfit(value, _NUMBER, name):
+            if (
+                str(value) not in map(str, options)
+                if options
+                else shape_error(value, _NUMBER, name)
+            ):
                 return f"{name!r} of trial {place} is not in its range"
     best = summary["best"]
     there = not best or 0 <= best["number"] < len(summary["trials"])
-    return "" if there else "its best trial is not there"
+    return "" if there else "its best trial is not among its trials"
 
 
 def _page(summary: Mapping[str, Any], sweep_dir: Path) -> dict[str, Any]:
@@ -136,7 +127,8 @@ def _page(summary: Mapping[str, Any], sweep_dir: Path) -> dict[str, Any]:
         "tested": len(summary["tested"]),
         "file": shlex.quote(best["file"]) if best else "",
         "words": shlex.join(best["overrides"]) if best else "",
-        "importance": _importance(summary),
+        "importance": summary["importance"]
+        and bar_chart(summary["importance"], label="importance of each parameter"),
         "fewest": FEWEST,
         "complete": states.count("complete"),
         "charts": _charts(summary),
@@ -144,13 +136,6 @@ def _page(summary: Mapping[str, Any], sweep_dir: Path) -> dict[str, Any]:
         "names": list(summary["space"]),
         "command": summary["command"],
     }
-
-
-def _importance(summary: Mapping[str, Any]) -> str:
-    """The bars; empty where the importance cannot be told."""
-    if not summary["importance"]:
-        return ""
-    return bar_chart(summary["importance"], label="importance of each parameter")
 
 
 def _charts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -162,7 +147,7 @@ def _charts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     def dots(x: Sequence[Number]) -> list[Dot]:
         found = [
-            Dot(at, trial["value"], _kind(trial, best), _told(trial, metric))
+            Dot(at, trial["value"], _kind(trial, best), _hover(trial, metric))
             for at, trial in zip(x, trials, strict=True)
         ]
         return sorted(found, key=lambda dot: ("pruned", "complete", "best").index(dot.kind))
@@ -209,8 +194,8 @@ def _kind(trial: Mapping[str, Any], best: Mapping[str, Any] | None) -> str:
     return "complete" if trial["state"] == "complete" else "pruned"
 
 
-def _told(trial: Mapping[str, Any], metric: str) -> str:
-    """What a dot says when it is pointed at."""
+def _hover(trial: Mapping[str, Any], metric: str) -> str:
+    """The hover text of a dot."""
     early = f", stopped at step {trial['last_step']:,}" if trial["state"] == "pruned" else ""
     lines = [f"trial {trial['number']}: {metric} {number(trial['value'])}{early}"]
     for name, value in trial["parameters"].items():
@@ -219,7 +204,7 @@ def _told(trial: Mapping[str, Any], metric: str) -> str:
 
 
 def _link(sweep_dir: Path, trial: Mapping[str, Any]) -> str:
-    """The report of a trial, or its directory; empty where there is none yet."""
+    """The report of a trial, or its directory; empty before it begins."""
     for name in (f"{trial['run']}/{REPORT}", f"{trial['run']}/"):
         if (sweep_dir / name).exists():
             return name

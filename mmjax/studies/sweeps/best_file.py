@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmjax.errors import RunError
+from mmjax.studies.files import write_text
 from mmjax.studies.sweeps.journal import FrozenTrial
 from mmjax.studies.sweeps.plan import SweepPlan
 from mmjax.studies.sweeps.sweep import Choice, Sweep
+from mmjax.training.overrides import option_name
 
 BEST = "best.py"
 
@@ -26,33 +27,27 @@ def option_words(sweep: Sweep, parameters: Mapping[str, Any]) -> tuple[list[str]
         each = sweep.space[path]
         value = each.named[parameter] if isinstance(each, Choice) else parameter
         if isinstance(value, str | int | float):
-            words += [f"--{path.replace('_', '-')}", str(value)]
+            words += [option_name(path), str(value)]
         else:
             by_file.append(path)
     return words, by_file
 
 
-def write_best(
-    plan: SweepPlan,
-    best: FrozenTrial,
-    trials: int,
-    experiment_file: Path,
-    overrides: Sequence[str],
-) -> Path:
+def write_best(plan: SweepPlan, best: FrozenTrial, trials: int) -> Path:
     """Writes `best.py` into the directory of a sweep; returns its path.
+
+    It names the experiment file by its path relative to itself.
 
     Args:
         plan: of the sweep.
         best: the trial.
         trials: how many there are.
-        experiment_file: that holds sweep and experiment; the file names it as seen from itself.
-        overrides: the words of the command line that changed the experiment.
 
     Raises:
         RunError: where it cannot be written.
     """
     path = plan.sweep_dir / BEST
-    there = os.path.relpath(experiment_file.resolve(), plan.sweep_dir.resolve())
+    there = os.path.relpath(plan.experiment_file.resolve(), plan.sweep_dir.resolve())
     command = shlex.quote(path.as_posix()).replace("\\", r"\\").replace('"', r"\"")
     text = "\n".join(
         [
@@ -68,7 +63,7 @@ def write_best(
             "",
             "from mmjax.training.overrides import experiment_of, load_module, override",
             "",
-            *_assigned("words", "(", [_quoted(word) for word in overrides], ")"),
+            *_assigned("words", "(", [_quoted(word) for word in plan.overrides], ")"),
             *_assigned(
                 "parameters",
                 "{",
@@ -82,11 +77,7 @@ def write_best(
             "",
         ]
     )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path} cannot be written ({error.strerror}).") from error
-    return path
+    return write_text(path, text)
 
 
 def _assigned(name: str, opening: str, items: Sequence[str], closing: str) -> list[str]:

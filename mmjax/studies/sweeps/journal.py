@@ -1,16 +1,16 @@
 """The journal of a sweep: every trial in one file that several workers write, with Optuna.
 
-A worker that is killed while it writes leaves half a line at the end. Optuna reads over it, but
-appends the next line to it, which loses that line and makes the file unreadable from then on. Here
-half a line is cut off, with a copy kept, before anything is appended, and under the same lock. That
-lock is the kernel's (flock): it is free as soon as its holder is gone, and never taken by force.
+A worker that is killed while it writes leaves an incomplete line at the end. Optuna skips it when
+it reads, but appends the next line to it, which loses that line and makes the file unreadable from
+then on. Here an incomplete line is cut off, and a copy of it kept, before anything is appended, and
+under the same lock (`mmjax.training.locks`).
 
 Reference:
     Akiba et al., "Optuna: a next-generation hyperparameter optimization framework", KDD 2019.
 """
 
-import fcntl
 import json
+import math
 import os
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 
 from mmjax.errors import ConfigError, RunError
 from mmjax.studies.sweeps.sweep import Choice, Integers, LogUniform, Range, Sweep
+from mmjax.training.locks import lock_file
 
 try:
     import optuna
@@ -90,7 +91,7 @@ class Journal:
     def suggest(self) -> dict[str, Any]:
         """The parameters of the next trial.
 
-        The sampler is made anew from the seed of the sweep and the number of the trial, so that it
+        The sampler is made from the seed of the sweep and the number of the trial, so that it
         depends on the trials before it and on nothing else.
         """
         trials = self.trials()
@@ -101,7 +102,7 @@ class Journal:
         return dict(draft.ask(self._distributions).params)
 
     def begin(self, parameters: Mapping[str, Any]) -> None:
-        """Notes the next trial, all in one line: it is there as a whole or not at all."""
+        """Records the next trial in one line, so that all of it is in the journal, or nothing."""
         self.study.add_trial(
             create_trial(
                 state=TrialState.RUNNING,
@@ -111,7 +112,7 @@ class Journal:
         )
 
     def report(self, number: int, step: int, value: float) -> None:
-        """Notes the metric of a running trial at a step."""
+        """Records the metric of a running trial at a step."""
         self._storage.set_trial_intermediate_value(self._id(number), step, value)
 
     def hopeless(self, number: int, steps: int) -> bool:
@@ -124,7 +125,7 @@ class Journal:
     def end(
         self, number: int, state: TrialState, value: float | None = None, **facts: float | str
     ) -> None:
-        """Notes how a trial ended: its state, its value where it is complete, and facts."""
+        """Records how a trial ended: its state, its value where it is complete, and facts."""
         for name, fact in facts.items():
             self._storage.set_trial_user_attr(self._id(number), name, fact)
         self.study.tell(number, value, state=state, skip_if_finished=True)
@@ -134,7 +135,7 @@ class Journal:
         return list(self.study.user_attrs.get("tested", ()))
 
     def note_test(self, number: int, metrics: Mapping[str, float | None]) -> None:
-        """Notes an evaluation of a trial on `test`; one worker at a time."""
+        """Records an evaluation of a trial on `test`; one worker at a time."""
         found = {"number": number, "trials": len(self.trials()), "test": dict(metrics)}
         self.study.set_user_attr("tested", [*self.tested(), found])
 
@@ -178,25 +179,25 @@ def distribution(each: Range) -> BaseDistribution:
 
 
 def refuse_damaged(path: Path) -> None:
-    """Refuses a journal with a line that is none; RunError names the first."""
+    """Refuses a journal with a damaged line; RunError names the first."""
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            whole = isinstance(json.loads(line)["op_code"], int)
+            valid = isinstance(json.loads(line)["op_code"], int)
         except (ValueError, TypeError, KeyError):
-            whole = False
-        if not whole:
+            valid = False
+        if not valid:
             raise _damaged(path, f"in line {number}")
 
 
 def _damaged(path: Path, where: str) -> RunError:
     return RunError(
-        f"The file {path} is damaged {where}: restore it from a copy, or start the sweep anew with "
+        f"The file {path} is damaged {where}: restore it from a copy, or start a new sweep with "
         "another --run-dir."
     )
 
 
 def cut_torn_line(path: Path) -> Path | None:
-    """Cuts off what stands after the last whole line of a file; returns the copy that is kept."""
+    """Cuts off an incomplete last line of a file; returns the path of the copy that is kept."""
     with open(path, "r+b") as file:
         if not file.seek(0, os.SEEK_END):
             return None
@@ -216,19 +217,19 @@ def cut_torn_line(path: Path) -> Path | None:
 
 
 class _Lock(JournalFileOpenLock):
-    """Whoever writes the journal holds it; its holder finds no half line at the end."""
+    """The lock for writing the journal; whoever gets it finds no incomplete line at the end."""
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
         self._file: IO[str] | None = None
 
     def acquire(self) -> bool:
-        path = self._journal.with_name(f"{self._journal.name}.lock")
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file = lock_file(self._journal.with_name(f"{self._journal.name}.lock"), math.inf)
         copy = cut_torn_line(self._journal) if self._journal.exists() else None
         if copy:
-            print(f"{self._journal} ended in half a line: it is cut off, and kept in {copy.name}.")
+            print(
+                f"The incomplete last line of {self._journal} is cut off, and kept in {copy.name}."
+            )
         return True
 
     def release(self) -> None:

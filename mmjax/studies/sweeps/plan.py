@@ -1,17 +1,18 @@
 """What `mmjax sweep` was asked for, and the directory that its workers share."""
 
 import dataclasses
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from mmjax.errors import ConfigError, RunError
+from mmjax.errors import ConfigError
 from mmjax.studies.sweeps.journal import Journal
 from mmjax.studies.sweeps.sweep import Sweep
 from mmjax.training.config import differences, to_json
 from mmjax.training.experiment import Experiment
+from mmjax.training.locks import lock_file
 from mmjax.training.run_directory import RunDirectory
 
 CONFIG, JOURNAL = "sweep_config.json", "journal.log"
@@ -25,15 +26,23 @@ class SweepPlan:
         sweep: what is searched.
         experiment: what its values are put into, with the overrides of the command line.
         sweep_dir: the directory of the sweep.
-        trials: of all workers together.
+        trials: of all workers, those of earlier starts included.
+        experiment_file: that holds sweep and experiment.
         workers: trials that this start runs at the same time.
+        folder: the folder of raw data, or None.
+        overrides: the words of the command line that changed the experiment.
+        command: the command line, for the record.
     """
 
     sweep: Sweep
     experiment: Experiment
     sweep_dir: Path
     trials: int
+    experiment_file: Path
     workers: int = 1
+    folder: Path | None = None
+    overrides: Sequence[str] = ()
+    command: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("trials", "workers"):
@@ -75,23 +84,15 @@ class SweepPlan:
     def open(self) -> Journal:
         """Makes the directory, or finds it, and opens its journal."""
         self.refuse_other()
-        try:
-            self.lock("ask").parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"{self.sweep_dir} cannot be written ({error.strerror}): name another with "
-                "--run-dir, or get the permission."
-            ) from error
-        with held(self.lock("ask")):
+        with locked(self.lock("ask")):
             if not (self.sweep_dir / CONFIG).exists():
                 RunDirectory(self.sweep_dir).write(CONFIG, self.config)
             self.refuse_other()  # one that began in between
             return Journal(self.sweep_dir / JOURNAL, self.sweep)
 
 
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Holds a lock file, after waiting for whoever holds it."""
-    with open(path, "a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def locked(path: Path) -> AbstractContextManager[object]:
+    """A lock file while it is locked, after waiting for the process that has the lock."""
+    file = lock_file(path, math.inf)
+    assert file, "without end of the waiting"
+    return file

@@ -25,11 +25,9 @@ from mmjax.studies.processes import Launch, RunProcess, check_experiments
 from mmjax.studies.reports.sweep_report import FEWEST, SUMMARY, write_sweep_report
 from mmjax.studies.sweeps.best_file import option_words, write_best
 from mmjax.studies.sweeps.journal import FrozenTrial, Journal
-from mmjax.studies.sweeps.plan import CONFIG, SweepPlan, held
-from mmjax.studies.sweeps.sweep import Sweep
-from mmjax.studies.sweeps.worker import Starter, search
+from mmjax.studies.sweeps.plan import CONFIG, SweepPlan, locked
+from mmjax.studies.sweeps.worker import Starter, search, short
 from mmjax.training.config import to_json
-from mmjax.training.experiment import Experiment
 from mmjax.training.overrides import load_module
 from mmjax.training.restore import evaluate_run
 from mmjax.training.run_directory import RunDirectory
@@ -39,72 +37,44 @@ SHOWN = 10  # trials in the table on the terminal
 Tester = Callable[[Path], Mapping[str, float]]  # run directory -> metrics of `test`
 
 
-def run_sweep(
-    sweep: Sweep,
-    experiment: Experiment,
-    sweep_dir: Path,
-    trials: int,
-    workers: int,
-    folder: Path | None,
-    experiment_file: Path,
-    overrides: Sequence[str],
-    command: Sequence[str],
-) -> dict[str, Any]:
-    """Runs a sweep, or goes on with it, or joins its other workers.
-
-    Args:
-        sweep: what is searched, and by which metric.
-        experiment: with the overrides of the command line.
-        sweep_dir: the directory of the sweep.
-        trials: of all workers together, those of earlier starts included.
-        workers: trials that run at the same time.
-        folder: the folder of raw data, or None.
-        experiment_file: that holds sweep and experiment.
-        overrides: the words that changed the experiment.
-        command: the command line, for the record.
+def run_sweep(plan: SweepPlan) -> dict[str, Any]:
+    """Runs a sweep, or continues it, or joins its other workers.
 
     Returns:
-        What `sweep.json` then holds; `best` has no `test` while other workers have trials to end.
+        What `sweep.json` then holds; `best` has no `test` while other workers run trials.
 
     Raises:
-        ConfigError: before the first trial, for what does not fit together.
+        ConfigError: before the first trial, for what does not fit the experiment.
         DataError: for data that is missing or damaged.
         RunError: where no trial was completed, or a file of the sweep is damaged.
         Interrupted: on SIGTERM or Ctrl-C, when the running trials have saved.
     """
-    plan = SweepPlan(sweep, experiment, sweep_dir, trials, workers)
-    sweep.check(experiment)
+    plan.sweep.check(plan.experiment)
     plan.refuse_other()
-    launch = Launch(experiment_file, folder, command)
-    if not (sweep_dir / CONFIG).exists() or _left(plan.open(), trials):
-        _check_first(sweep.trial(experiment), launch)
+    launch = Launch(plan.experiment_file, plan.folder, plan.command)
+    if not (plan.sweep_dir / CONFIG).exists() or _left(plan.open(), plan.trials):
+        first = plan.sweep.trial(plan.experiment)
+        check_experiments({"": {"config": to_json(first), "after": ""}}, launch)
 
     def start(run_dir: Path, config: Mapping[str, Any]) -> RunProcess:
         return RunProcess(run_dir, config, launch)
 
     def test(run_dir: Path) -> Mapping[str, float]:
-        return evaluate_run(run_dir, "test", "best", folder, load_module(experiment_file))
+        return evaluate_run(run_dir, "test", "best", plan.folder, load_module(plan.experiment_file))
 
-    return sweep_with(plan, start, test, experiment_file, overrides, command)
+    return sweep_with(plan, start, test)
 
 
-def sweep_with(
-    plan: SweepPlan,
-    start: Starter,
-    test: Tester,
-    experiment_file: Path,
-    overrides: Sequence[str],
-    command: Sequence[str],
-) -> dict[str, Any]:
+def sweep_with(plan: SweepPlan, start: Starter, test: Tester) -> dict[str, Any]:
     """`run_sweep` after its checks, with what starts a run and what evaluates one on `test`."""
     journal = plan.open()
     try:
         search(plan, journal, start)
     except UserError:
-        with held(plan.lock("finish")):
-            _write(plan, journal, experiment_file, overrides, command)
+        with locked(plan.lock("finish")):
+            _write(plan, journal)
         raise
-    with held(plan.lock("finish")):
+    with locked(plan.lock("finish")):
         best = journal.best()
         unfinished = any(not trial.state.is_finished() for trial in journal.trials())
         known = {each["number"] for each in journal.tested()}
@@ -114,7 +84,7 @@ def sweep_with(
             metrics = test(plan.run_dir(best.number))
             finite = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
             journal.note_test(best.number, finite)
-        summary = _write(plan, journal, experiment_file, overrides, command)
+        summary = _write(plan, journal)
     if best is None and not unfinished:
         reasons = [trial["reason"] for trial in summary["trials"] if trial["reason"]]
         raise RunError(f"None of the {len(summary['trials'])} trials was completed: {reasons[-1]}")
@@ -131,7 +101,7 @@ def print_sweep(summary: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right", overflow="fold")
     for trial in sorted(done, key=lambda trial: sign * trial["value"])[:SHOWN]:
         values = (trial["parameters"][name] for name in names)
-        table.add_row(str(trial["number"]), f"{trial['value']:.4f}", *map(_short, values))
+        table.add_row(str(trial["number"]), f"{trial['value']:.4f}", *map(short, values))
     Console(width=None if sys.stdout.isatty() else 1000).print(table)
     best = summary["best"]
     if not best:
@@ -140,41 +110,26 @@ def print_sweep(summary: Mapping[str, Any]) -> None:
         print(f"\nThe best values: {shlex.join(best['overrides'])}")
     if best["by_file"]:
         print(f"By {best['file']} only: {', '.join(best['by_file'])}")
-    print(f"`mmjax train {shlex.quote(best['file'])}` trains the best configuration anew.")
+    print(f"`mmjax train {shlex.quote(best['file'])}` trains the best configuration.")
     for name, value in (best["test"] or {}).items():
         print(f"{name}  {'not finite' if value is None else f'{value:.4f}'}")
     for note in summary["notes"]:
         print(note)
 
 
-def _check_first(experiment: Experiment, launch: Launch) -> None:
-    """Prepares the experiment in a process of its own, without training it."""
-    name = experiment.name
-    try:
-        check_experiments({name: {"config": to_json(experiment), "after": ""}}, launch)
-    except UserError as error:
-        raise type(error)(str(error).removeprefix(f"Row {name!r}: ")) from error
-
-
 def _left(journal: Journal, trials: int) -> bool:
-    """Whether a sweep has trials to run."""
+    """Whether a sweep has trials left to run."""
     begun = journal.trials()
     return sum(trial.state.is_finished() for trial in begun) < max(trials, len(begun))
 
 
-def _write(
-    plan: SweepPlan,
-    journal: Journal,
-    experiment_file: Path,
-    overrides: Sequence[str],
-    command: Sequence[str],
-) -> dict[str, Any]:
-    """Writes `sweep.json`, `best.py` and the report, of what is there."""
+def _write(plan: SweepPlan, journal: Journal) -> dict[str, Any]:
+    """Writes `sweep.json`, `best.py` and the report of the trials so far."""
     directory = RunDirectory(plan.sweep_dir)
     trials, best, tested = journal.trials(), journal.best(), journal.tested()
     summary: dict[str, Any] = {
         "name": plan.experiment.name,
-        "command": shlex.join(command),
+        "command": shlex.join(plan.command),
         "date": datetime.date.today().isoformat(),
         "metric": plan.sweep.metric,
         "direction": plan.sweep.direction,
@@ -189,7 +144,7 @@ def _write(
     if best:
         words, by_file = option_words(plan.sweep, best.params)
         test = [each["test"] for each in tested if each["number"] == best.number]
-        path = write_best(plan, best, len(trials), experiment_file, overrides)
+        path = write_best(plan, best, len(trials))
         summary["best"] = {
             "number": best.number,
             "value": best.value,
@@ -239,7 +194,3 @@ def _notes(
             f"was then the best: after {', '.join(str(each['trials']) for each in tested)} trials."
         )
     return notes
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

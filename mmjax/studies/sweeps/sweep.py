@@ -17,18 +17,19 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any, Literal
 
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.training.config import check_types
 from mmjax.training.experiment import Experiment
-from mmjax.training.overrides import replace_at
+from mmjax.training.overrides import defined, is_within, part_at, replace_at
 
 Direction = Literal["max", "min"]
 Parameters = Mapping[str, Any]  # dotted path -> number, or the name of a choice
 
 SPLITS = ("train", "valid", "test")
-# What the sweep itself sets, or holds fixed, in every trial.
+# What the sweep itself sets in every trial.
 OWN = {
     "name": "names the directory, not the method",
     "training.seed": "is the same in all trials",
@@ -46,39 +47,41 @@ class Uniform:
     high: float
 
     def __post_init__(self) -> None:
-        _check_ends(self, self.low, self.high, log=False)
+        low, high = self.low, self.high
+        for end in (low, high):
+            if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
+                raise ConfigError(f"{self} has the end {end!r}: it must be a finite number.")
+        if not low < high:
+            raise ConfigError(f"{self} is empty: its low end must be below its high end.")
+        log = self.log if isinstance(self, Integers) else isinstance(self, LogUniform)
+        if log and low <= 0:
+            raise ConfigError(f"{self} has no logarithm at its low end: choose one above 0.")
 
 
 @dataclasses.dataclass(frozen=True)
-class LogUniform:
+class LogUniform(Uniform):
     """Numbers from `low` to `high` whose logarithms are all equally likely: for learning rates."""
 
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        _check_ends(self, self.low, self.high, log=True)
-
 
 @dataclasses.dataclass(frozen=True)
-class Integers:
-    """Whole numbers from `low` to `high`, both included; with `log` by their logarithm."""
+class Integers(Uniform):
+    """Integers from `low` to `high`, both included; with `log` by their logarithm."""
 
     low: int
     high: int
     log: bool = False
 
     def __post_init__(self) -> None:
-        _check_ends(self, self.low, self.high, self.log)
+        super().__post_init__()
         if not (float(self.low).is_integer() and float(self.high).is_integer()):
             raise ConfigError(
-                f"{self} has ends that are no whole numbers: use Uniform or LogUniform for others."
+                f"{self} has an end that is not an integer: use Uniform or LogUniform for floats."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of several values: named ones of any kind, or numbers and texts that name themselves.
+    """One of several values: named ones of any kind, or numbers and strings that name themselves.
 
     Attributes:
         options: name -> value, such as {"concat": Concat()}; or the values, such as (32, 64, 128).
@@ -95,13 +98,15 @@ class Choice:
         if not isinstance(self.options, Mapping):
             if not all(isinstance(each, str | int | float | bool) for each in self.options):
                 raise ConfigError(
-                    "A Choice lists something that is no number and no text: give its options "
-                    "names, as in Choice({'mean': Mean()})."
+                    "A Choice lists an option that is neither a number nor a string: give the "
+                    "options names, as in Choice({'mean': Mean()})."
                 )
             if len(self.named) < len(self.options):
                 raise ConfigError(f"{self} lists an option twice: list each once.")
         elif not all(isinstance(name, str) and name for name in self.options):
-            raise ConfigError(f"The names of a Choice are texts; these are {list(self.options)}.")
+            raise ConfigError(
+                f"The names of a Choice are {list(self.options)}: make all of them strings."
+            )
 
     @property
     def named(self) -> dict[str, Any]:
@@ -111,7 +116,7 @@ class Choice:
         return {str(value): value for value in self.options}
 
 
-Range = Uniform | LogUniform | Integers | Choice
+Range = Uniform | Choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +150,10 @@ class Sweep:
                     "Integers or Choice."
                 )
             for own, why in OWN.items():
-                if own == path or own.startswith(f"{path}."):
+                if own == path or is_within(own, path):
                     raise ConfigError(f"{path!r} cannot be swept, for {own} {why}.")
             for outer in self.space:
-                if path.startswith(f"{outer}."):
+                if is_within(path, outer):
                     raise ConfigError(
                         f"The sweep has ranges of {outer!r} and of {path!r} within it: put the "
                         f"values of both into one Choice of {outer!r}."
@@ -224,13 +229,13 @@ class Sweep:
             )
         for path, each in self.space.items():
             try:
-                _check_path(experiment, path)
+                part_at(experiment, path)
             except ConfigError as error:
                 raise ConfigError(f"The sweep's {path!r}: {error}") from error
             for option in each.named if isinstance(each, Choice) else (each.low, each.high):
                 try:
                     changed = replace_at(experiment, path, self._value(path, option))
-                except ConfigError:  # it may fit together with other values of the space
+                except ConfigError:  # it may fit with other values of the space
                     continue
                 try:
                     check_types(changed)
@@ -247,43 +252,6 @@ class Sweep:
         return int(parameter) if isinstance(each, Integers) else float(parameter)
 
 
-def sweep_of(module: Any) -> Sweep:
-    """The `sweep` of an experiment file that `load_module` has run.
-
-    Raises:
-        ConfigError: where there is none.
-    """
-    sweep = getattr(module, "sweep", None)
-    if not isinstance(sweep, Sweep):
-        raise ConfigError(
-            f"The file {module.__file__} defines no sweep: set `sweep = "
-            "mmjax.studies.Sweep(space=..., metric=...)` in it."
-        )
-    return sweep
-
-
-def _check_ends(range_: object, low: int | float, high: int | float, log: bool) -> None:
-    for end in (low, high):
-        if isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end):
-            raise ConfigError(f"{range_} has the end {end!r}: it must be a finite number.")
-    if not low < high:
-        raise ConfigError(f"{range_} is empty: its low end must be below its high end.")
-    if log and low <= 0:
-        raise ConfigError(f"{range_} has no logarithm at its low end: choose one above 0.")
-
-
-def _check_path(value: Any, path: str) -> None:
-    """Refuses a dotted path that leads nowhere, with the nearest name that is there."""
-    name, _, rest = path.partition(".")
-    if isinstance(value, Mapping):
-        parts = dict(value)
-    elif isinstance(value, tuple):
-        parts = dict(zip(map(str, range(len(value))), value, strict=True))
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    else:
-        parts = {}
-    if name not in parts:
-        raise unknown_name("option", name, parts)
-    if rest:
-        _check_path(parts[name], rest)
+def sweep_of(module: ModuleType) -> Sweep:
+    """The `sweep` of an experiment file that `load_module` has run; ConfigError without one."""
+    return defined(module, "sweep", Sweep, "mmjax.studies.Sweep(space=..., metric=...)")

@@ -1,68 +1,43 @@
-"""The search of a sweep: asks for parameters, trains them, stops what is hopeless, goes on later.
+"""The search of a sweep: samples parameters, trains them, prunes trials, and resumes.
 
 Several workers share a sweep: the processes of one start (`--workers`), and starts on the same
-directory, on one machine or on several with one file system. What they know of each other is in
-the journal, and in locks of the kernel that are free as soon as their holder is gone:
+directory, on one machine or on several with one file system. They share the journal, and locks
+that are free as soon as their process has ended:
 
     DIR/journal.log          all trials (`journal.py`)
-    DIR/sweep_config.json    sweep and experiment, which every start must agree with
-    DIR/locks/ask            held while a trial is taken
-    DIR/locks/0007           held by the worker of trial 7; free although it runs: adopt it
+    DIR/sweep_config.json    sweep and experiment, which have to be the same in every start
+    DIR/locks/ask            locked while a worker takes a trial
+    DIR/locks/0007           locked by the worker of trial 7; an unfinished trial whose lock is
+                             free is taken by the next worker
     DIR/trials/0007/         the run directory of trial 7
 
-What a trial is told depends on the lines of its `metrics.jsonl` and the trials before it, not on
-when a worker looked, so that a sweep with one worker suggests the same parameters however often it
-was killed.
+What is reported of a trial depends on the lines of its `metrics.jsonl` and the trials before it,
+not on when a worker read them, so that a sweep with one worker suggests the same parameters however
+often it was killed.
 """
 
 import dataclasses
-import fcntl
 import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any
 
 from mmjax.errors import ConfigError, RunError
-from mmjax.studies.processes import PATIENCE
+from mmjax.studies.processes import PATIENCE, RunProcess, run_all
 from mmjax.studies.sweeps.journal import FrozenTrial, Journal, TrialState
-from mmjax.studies.sweeps.plan import SweepPlan, held
+from mmjax.studies.sweeps.plan import SweepPlan, locked
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment
+from mmjax.training.locks import lock_file
 from mmjax.training.loop import METRICS, MONITORED, Interrupted
 from mmjax.training.run_directory import RESULT, RunDirectory
-from mmjax.training.signals import stop_signal
 
-POLL = 0.1  # seconds between two looks at the processes
 SAME_FAILURES = 3  # so many first trials that fail for one reason end the sweep
 
 
-@runtime_checkable
-class Run(Protocol):
-    """A run in a process of its own: `RunProcess`."""
-
-    @property
-    def seconds(self) -> float:
-        """How long it has been at work."""
-
-    def ended(self) -> bool:
-        """Whether the process has ended."""
-
-    def interrupted(self) -> bool:
-        """Whether somebody else ended the process by a signal."""
-
-    def failure(self) -> str:
-        """Why an ended process failed; empty where it did not."""
-
-    def stop(self) -> None:
-        """Asks it to save and end."""
-
-    def wait(self) -> None:
-        """Waits for the end."""
-
-
-Starter = Callable[[Path, Mapping[str, Any]], Run]  # run directory, config
+Starter = Callable[[Path, Mapping[str, Any]], RunProcess]  # run directory, config
 
 
 def search(plan: SweepPlan, journal: Journal, start: Starter) -> None:
@@ -80,17 +55,12 @@ def search(plan: SweepPlan, journal: Journal, start: Starter) -> None:
     """
     worker = _Worker(plan, journal, start)
     try:
-        with stop_signal() as stopped:
-            while not stopped():
-                busy = worker.take()
-                if not worker.at_work:
-                    return
-                busy |= any([worker.look(trial) for trial in list(worker.at_work)])
-                if not busy:
-                    time.sleep(POLL)
-            signal = stopped()
+        signal = run_all(worker.running, worker.begin, worker.follow)
     finally:
-        worker.leave()
+        for trial in worker.running:
+            trial.lock.close()
+    if not signal:
+        return
     done = sum(trial.state.is_finished() for trial in journal.trials())
     raise Interrupted(
         f"Stopped by {signal} with {done} of {plan.trials} trials finished; the others are saved "
@@ -100,7 +70,7 @@ def search(plan: SweepPlan, journal: Journal, start: Starter) -> None:
 
 @dataclasses.dataclass(eq=False)
 class _Trial:
-    """A trial that this worker is at work on."""
+    """A trial that this worker runs."""
 
     number: int
     experiment: Experiment
@@ -108,54 +78,54 @@ class _Trial:
     lines: "MetricLines"
     reported: set[int]
     since: float = dataclasses.field(default_factory=time.monotonic)
-    run: Run | None = None
     pruned: int | None = None  # the step at which it was
 
 
 class _Worker:
-    """One start of `mmjax sweep`: the trials that it has, and what it does with them."""
+    """One start of `mmjax sweep`: the trials that it runs, and what it does with them."""
 
     def __init__(self, plan: SweepPlan, journal: Journal, start: Starter) -> None:
         self.plan, self.journal, self.start = plan, journal, start
-        self.at_work: list[_Trial] = []
+        self.running: dict[_Trial, RunProcess | None] = {}
         self.metric = f"valid/{plan.sweep.metric}"
         self.failures: list[str] = []
         if plan.sweep.pruning and not plan.experiment.training.eval_every:
-            print("No trial is stopped early, for training.eval_every is 0.", flush=True)
+            print("No trial is stopped early, because training.eval_every is 0.", flush=True)
 
-    def take(self) -> bool:
-        """Takes trials until this worker has enough: left ones first, then new ones."""
-        before = len(self.at_work)
-        while len(self.at_work) < self.plan.workers:
-            with held(self.plan.lock("ask")):
+    def begin(self) -> bool:
+        """Takes trials until this worker has enough: interrupted ones first, then new ones."""
+        before = len(self.running)
+        while len(self.running) < self.plan.workers:
+            with locked(self.plan.lock("ask")):
                 trials = self.journal.trials()
-                running = [each.number for each in trials if each.state == TrialState.RUNNING]
-                mine = {trial.number for trial in self.at_work}
-                left = next(filter(None, map(self._adopt, sorted({*running} - mine))), None)
-                if left is None and len(trials) >= self.plan.trials:
+                unfinished = {each.number for each in trials if each.state == TrialState.RUNNING}
+                others = sorted(unfinished - {trial.number for trial in self.running})
+                taken = next(filter(None, map(self._adopt, others)), None)
+                if taken is None and len(trials) >= self.plan.trials:
                     break
-                if left is None:
+                if taken is None:
                     lock = self._lock(len(trials))
                     if lock is None:
                         raise RunError(
                             f"{self.plan.lock(f'{len(trials):04d}')} is locked, and its trial is "
-                            "not in the journal: start the sweep anew with another --run-dir."
+                            "not in the journal: start a new sweep with another --run-dir."
                         )
                     self.journal.begin(self.journal.suggest())
-                    left = self.journal.trial(len(trials)), lock
-            self._begin(*left)
-        return len(self.at_work) > before
+                    taken = self.journal.trial(len(trials)), lock
+            self._take(*taken)
+        return len(self.running) > before
 
-    def look(self, trial: _Trial) -> bool:
-        """Takes note of what a trial has done since; whether there was anything."""
-        if trial.run is None:
-            return self._go(trial)
-        ended = trial.run.ended()  # before its lines, so that none comes after
+    def follow(self, trial: _Trial) -> bool:
+        """Handles what a trial has done since the last call; returns whether there was anything."""
+        run = self.running[trial]
+        if run is None:
+            return self._start(trial)
+        ended = run.ended()  # before its lines are read, so that none comes after
         steps = trial.experiment.training.steps
-        news = trial.lines.new() if trial.pruned is None else []
-        for step, value in news:
+        lines = trial.lines.new() if trial.pruned is None else []
+        for step, value in lines:
             known = max(trial.reported, default=0)
-            if step == 0 or step < known:  # untrained, or told by an earlier start
+            if step == 0 or step < known:  # untrained, or reported by an earlier start
                 continue
             if step > known:
                 self.journal.report(trial.number, step, value)
@@ -166,42 +136,26 @@ class _Worker:
                 and self.journal.hopeless(trial.number, steps)
             ):
                 trial.pruned = step
-                trial.run.stop()
+                run.stop()
                 break
         if not ended:
-            return bool(news)
+            return bool(lines)
         if trial.pruned is not None:
-            facts = {"seconds": round(trial.run.seconds, 3)}
-            self._end(trial, f"pruned at step {trial.pruned}", TrialState.PRUNED, None, **facts)
-        elif reason := trial.run.failure():
-            self._failed(trial, reason)
+            seconds = round(run.seconds, 3)
+            message = f"pruned at step {trial.pruned}"
+            self._end(trial, message, TrialState.PRUNED, None, seconds=seconds)
+        elif reason := run.failure():
+            self._fail(trial, reason)
         else:
-            self._completed(trial)
+            self._complete(trial, run)
         return True
 
-    def leave(self) -> None:
-        """Stops what is still at work; it saves, and another start goes on with it."""
-        for trial in self.at_work:
-            if trial.run:
-                trial.run.stop()
-        for trial in self.at_work:
-            if trial.run:
-                trial.run.wait()
-            trial.lock.close()
-        self.at_work = []
-
     def _lock(self, number: int) -> IO[str] | None:
-        """The lock of a trial; None where another worker holds it."""
-        file = open(self.plan.lock(f"{number:04d}"), "a", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        return file
+        """The lock of a trial; None where another worker has it."""
+        return lock_file(self.plan.lock(f"{number:04d}"))
 
     def _adopt(self, number: int) -> tuple[FrozenTrial, IO[str]] | None:
-        """A running trial whose worker is gone; None where it is not."""
+        """An unfinished trial whose worker has ended, and its lock; None where it has not."""
         lock = self._lock(number)
         if lock is None:
             return None
@@ -211,8 +165,8 @@ class _Worker:
         lock.close()  # it was finished in between
         return None
 
-    def _begin(self, frozen: FrozenTrial, lock: IO[str]) -> None:
-        """Puts a trial to work, its lock held."""
+    def _take(self, frozen: FrozenTrial, lock: IO[str]) -> None:
+        """Adds a trial, whose lock this worker has, to those that it runs."""
         run_dir = self.plan.run_dir(frozen.number)
         trial = _Trial(
             frozen.number,
@@ -221,82 +175,79 @@ class _Worker:
             MetricLines(run_dir / METRICS, self.metric),
             set(frozen.intermediate_values),
         )
-        self.at_work.append(trial)
+        self.running[trial] = None
         begun = (run_dir / "config.json").exists()
-        values = ", ".join(f"{name} {_short(value)}" for name, value in frozen.params.items())
+        values = ", ".join(f"{name} {short(value)}" for name, value in frozen.params.items())
         print(f"trial {trial.number} {'goes on' if begun else 'begins'}: {values}", flush=True)
         try:
             trial.experiment = self.plan.sweep.trial(self.plan.experiment, frozen.params)
         except ConfigError as error:  # values that do not fit each other
-            self._failed(trial, str(error))
+            self._fail(trial, str(error))
 
-    def _go(self, trial: _Trial) -> bool:
+    def _start(self, trial: _Trial) -> bool:
         """Starts the run of a trial, as soon as the process of an earlier start has ended."""
         run_dir = self.plan.run_dir(trial.number)
-        left = (run_dir / "config.json").exists()
+        begun = (run_dir / "config.json").exists()
         try:
-            trial.run = self.start(run_dir, to_json(trial.experiment))
+            self.running[trial] = self.start(run_dir, to_json(trial.experiment))
         except RunError:
-            if not left or time.monotonic() > trial.since + PATIENCE:
+            if not begun or time.monotonic() > trial.since + PATIENCE:
                 raise
             return False
         return True
 
-    def _completed(self, trial: _Trial) -> None:
+    def _complete(self, trial: _Trial, run: RunProcess) -> None:
         result = RunDirectory(self.plan.run_dir(trial.number)).read(RESULT)
         value = result["metrics"].get(self.metric)
         if value is None:
-            self._failed(trial, f"{self.metric} of its best checkpoint is not finite.")
+            self._fail(trial, f"{self.metric} of its best checkpoint is not finite.")
             return
-        here = trial.run.seconds if trial.run else 0.0
-        seconds = max(here, float(result["seconds"]))  # it may have begun in an earlier start
-        said = f"{self.metric} {value:.4g} in {seconds:.0f} s"
-        self._end(trial, said, TrialState.COMPLETE, float(value), seconds=seconds)
+        seconds = max(run.seconds, float(result["seconds"]))  # an earlier start may have begun it
+        message = f"{self.metric} {value:.4g} in {seconds:.0f} s"
+        self._end(trial, message, TrialState.COMPLETE, float(value), seconds=seconds)
 
-    def _failed(self, trial: _Trial, reason: str) -> None:
-        """Notes a failure; ends the sweep where all trials will fail like this."""
-        if trial.run and trial.run.interrupted():
+    def _fail(self, trial: _Trial, reason: str) -> None:
+        """Records a failure; ends the sweep where all trials fail for the same reason."""
+        run = self.running[trial]
+        if run and run.interrupted():
             raise Interrupted(
-                f"The process of trial {trial.number} was stopped by somebody else; it goes on "
-                f"from what it saved in {self.plan.sweep_dir}: run the same command to go on."
+                f"A signal from outside stopped the process of trial {trial.number}; what it has "
+                f"saved is in {self.plan.sweep_dir}: run the same command to go on."
             )
         if reason.startswith(f"There is no {MONITORED}"):
             raise ConfigError(reason.replace(MONITORED, "metric for Sweep.metric", 1))
-        facts: dict[str, float | str] = {"reason": reason}
-        if trial.run:
-            facts["seconds"] = round(trial.run.seconds, 3)
-        self._end(trial, f"failed: {reason}", TrialState.FAIL, None, **facts)
+        facts = {"seconds": round(run.seconds, 3)} if run else {}
+        self._end(trial, f"failed: {reason}", TrialState.FAIL, None, reason=reason, **facts)
         self.failures.append(reason)
-        trials = self.journal.trials()
-        states = {each.state for each in trials}
+        states = {each.state for each in self.journal.trials()}
         if (
             len(self.failures) >= SAME_FAILURES
             and len(set(self.failures)) == 1
             and not states & {TrialState.COMPLETE, TrialState.PRUNED}
         ):
             raise RunError(
-                f"The first {len(self.failures)} trials all failed with: {reason} Mend it, and "
-                "start the sweep anew with another --run-dir."
+                f"The first {len(self.failures)} trials all failed with: {reason} Fix it, and "
+                "start a new sweep with another --run-dir."
             )
 
     def _end(
         self,
         trial: _Trial,
-        said: str,
+        message: str,
         state: TrialState,
         value: float | None,
         **facts: float | str,
     ) -> None:
-        """Notes how a trial ended, says so, and lets go of it."""
+        """Records how a trial ended, prints it, and frees its lock."""
         self.journal.end(trial.number, state, value, **facts)
         trial.lock.close()
-        self.at_work.remove(trial)
+        del self.running[trial]
         trials = self.journal.trials()
         done = sum(each.state.is_finished() for each in trials)
         best = self.journal.best()
-        then = f"; best {best.value:.4g}, trial {best.number}" if best else ""
+        so_far = f"; best {best.value:.4g}, trial {best.number}" if best else ""
         total = max(self.plan.trials, len(trials))
-        print(f"[{done}/{total}] trial {trial.number}: {said}{then}", flush=True)
+        print(f"[{done}/{total}] trial {trial.number}: {message}{so_far}", flush=True)
 
 
 class MetricLines:
@@ -312,7 +263,7 @@ class MetricLines:
         self._place, self._file = 0, 0
 
     def new(self) -> list[tuple[int, float]]:
-        """(step, value) of the whole lines that were added since; those not finite are left out.
+        """(step, finite value) of the complete lines that were added since the last call.
 
         Raises:
             RunError: for a line that is damaged.
@@ -327,21 +278,22 @@ class MetricLines:
                 self._file, self._place = status.st_ino, 0
             file.seek(self._place)
             text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        self._place += len(whole)
+        complete = text[: text.rfind(b"\n") + 1]
+        self._place += len(complete)
         found = []
-        for line in whole.splitlines():
+        for line in complete.splitlines():
             try:
                 values = json.loads(line)
                 if values.get(self._metric) is not None:
                     found.append((int(values["step"]), float(values[self._metric])))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise RunError(
-                    f"The file {self._path} is damaged ({line[:40]!r} is no line of metrics): "
+                    f"The file {self._path} is damaged ({line[:40]!r} is not a line of metrics): "
                     "remove that line and run the same command again."
                 ) from error
         return found
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A parameter in few letters."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

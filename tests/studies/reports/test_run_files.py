@@ -17,13 +17,13 @@ def test_missing_file_is_named(tmp_path, name, make_run):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("config.json", '{"name": ', r"config.json is damaged \(it is not JSON\)"),
+        ("config.json", '{"name": ', r"config.json is damaged \("),
         ("config.json", "\xff", "config.json is damaged"),
         ("environment.json", "[]", "environment.json is damaged"),
         ("result.json", "{}", "result.json is damaged"),
-        ("metrics.jsonl", '{"step": 1}\n{"st\n{"step": 2}\n', "metrics.jsonl is damaged: line 2"),
-        ("metrics.jsonl", '{"train/loss": 1}\n', "metrics.jsonl is damaged: line 1"),
-        ("timing.jsonl", "7\n", "timing.jsonl is damaged: line 1"),
+        ("metrics.jsonl", '{"step": 1}\n{"st\n{"step": 2}\n', r"metrics.jsonl is damaged \(line 2"),
+        ("metrics.jsonl", '{"train/loss": 1}\n', r"metrics.jsonl is damaged \(line 1"),
+        ("timing.jsonl", "7\n", r"timing.jsonl is damaged \(line 1"),
     ],
 )
 def test_damaged_file_is_named(tmp_path, name, content, sentence, make_run):

@@ -212,7 +212,7 @@ def test_damaged_study_is_named(tmp_path, changes, sentence, make_study):
 def test_runs_that_are_not_those_of_the_seeds_are_named(tmp_path, make_study, make_row, make_cell):
     row = make_row("a", {"test/x": make_cell(0.5, 0.6)}, runs=["a/seed0"])
     columns = {"columns": ["test/x"], "shown": ["test/x"], "tests": {}}
-    with pytest.raises(RunError, match="the row 'a' has not one run for each seed"):
+    with pytest.raises(RunError, match="the row 'a' does not have one run for each seed"):
         write_study_report(make_study(tmp_path, rows=[row], **columns))
 
 

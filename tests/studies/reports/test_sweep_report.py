@@ -19,6 +19,7 @@ from mmjax.fusion import Concat, Mean
 from mmjax.studies.reports.sweep_charts import Dot, bar_chart, scatter_chart
 from mmjax.studies.reports.sweep_report import write_sweep_report
 from mmjax.studies.sweeps.best_file import option_words
+from mmjax.studies.sweeps.plan import SweepPlan
 from mmjax.studies.sweeps.search import print_sweep, run_sweep, sweep_with
 from mmjax.studies.sweeps.sweep import Choice, LogUniform, Sweep, Uniform
 from mmjax.training.config import to_json
@@ -75,9 +76,10 @@ def search(tmp_path, file):
         tested.append(run_dir.name)
         return {"test/accuracy": 0.5 + int(run_dir.name) / 1000, "test/loss": math.nan}
 
-    def call(trials, sweep=SWEEP, start=FakeRun, words=(), **given):
+    def call(trials, sweep=SWEEP, start=FakeRun, **given):
+        given |= {"experiment_file": file, "command": ["mmjax", "sweep", "halves.py"]}
         asked = sweep_fakes.plan(tmp_path / "runs" / "s", trials, sweep, **given)
-        return sweep_with(asked, start, evaluate, file, words, ["mmjax", "sweep", "halves.py"])
+        return sweep_with(asked, start, evaluate)
 
     call.tested = tested
     return call
@@ -110,7 +112,7 @@ def test_while_another_worker_has_a_trial_test_is_left_alone(search, tmp_path):
     asked = sweep_fakes.plan(tmp_path / "runs" / "s", 4)
     journal = asked.open()
     journal.begin(journal.suggest())
-    with sweep_fakes.held(asked.lock("0000")):
+    with sweep_fakes.locked(asked.lock("0000")):
         summary = search(4)
     assert search.tested == []
     assert summary["best"]["test"] is None
@@ -143,9 +145,8 @@ def test_an_interrupted_sweep_leaves_its_results_so_far(search, tmp_path):
 def test_best_py_is_the_best_configuration(search, tmp_path, file):
     words = ["--training.batch-size", "32", "--name", "other"]
     base = override(experiment_of(load_module(file)), words, "test")
-    asked = sweep_fakes.plan(tmp_path / "runs" / "s", 8)
-    asked = type(asked)(SWEEP, base, asked.sweep_dir, 8)
-    summary = sweep_with(asked, FakeRun, lambda _: {}, file, words, [])
+    asked = SweepPlan(SWEEP, base, tmp_path / "runs" / "s", 8, file, overrides=words)
+    summary = sweep_with(asked, FakeRun, lambda _: {})
     path = tmp_path / "runs/s/best.py"
     found = experiment_of(load_module(path))
     trial = asked.run_dir(summary["best"]["number"])
@@ -167,8 +168,8 @@ def test_best_py_is_the_best_configuration(search, tmp_path, file):
 
 
 def test_best_py_runs_in_a_folder_of_any_name(tmp_path, file):
-    asked = sweep_fakes.plan(tmp_path / 'a """\\x b', 1)
-    sweep_with(asked, FakeRun, lambda _: {}, file, [], [])
+    asked = sweep_fakes.plan(tmp_path / 'a """\\x b', 1, experiment_file=file)
+    sweep_with(asked, FakeRun, lambda _: {})
     assert experiment_of(load_module(asked.sweep_dir / "best.py"))
 
 
@@ -221,11 +222,11 @@ def test_the_report_of_few_trials_says_that_the_importance_cannot_be_told(search
 @pytest.mark.parametrize(
     ("change", "wrong"),
     [
-        (lambda found: found.clear(), "'name' of the file is not there"),
-        (lambda found: found["trials"][1].clear(), "'number' of item 1 of 'trials'"),
+        (lambda found: found.clear(), "'name' of the file is missing"),
+        (lambda found: found["trials"][1].clear(), "of item 1 of 'trials' of the file is missing"),
         (lambda found: found["trials"][1]["parameters"].clear(), "trial 1 has other parameters"),
         (lambda found: found["trials"].reverse(), "trial 0 has the number 1"),
-        (lambda found: found["best"].update(number=2), "its best trial is not there"),
+        (lambda found: found["best"].update(number=2), "its best trial is not among its trials"),
         (lambda found: found["space"].update({"model.fusion": {"type": "x"}}), "wrong kind"),
         (
             lambda found: found["trials"][0]["parameters"].update({"model.fusion": "sum"}),
@@ -270,7 +271,6 @@ def test_bars_are_as_long_as_their_shares():
     widths = [float(rect.get("width")) for rect in chart.iter("rect")]
     assert widths[0] == pytest.approx(3 * widths[1], abs=0.2)
     assert "a <b>" in [text.text for text in chart.iter("text")]
-    assert "Nothing" in bar_chart({}, label="none")
 
 
 def test_dots_lie_where_their_values_are():
@@ -302,8 +302,9 @@ def test_a_real_sweep_from_its_file_to_its_best_experiment(tmp_path, file, monke
     words = ["--training.steps", "6", "--training.eval-every", "3"]
     experiment = override(experiment_of(module), words, "test")
     sweep_dir = tmp_path / "runs" / "real"
-    arguments = (sweep_dir, 2, 2, None, file, words, ["mmjax", "sweep", str(file), *words])
-    summary = run_sweep(module.sweep, experiment, *arguments)
+    command = ["mmjax", "sweep", str(file), *words]
+    asked = SweepPlan(module.sweep, experiment, sweep_dir, 2, file, 2, None, words, command)
+    summary = run_sweep(asked)
     assert [trial["state"] for trial in summary["trials"]] == ["complete", "complete"]
     for trial in summary["trials"]:
         run = sweep_dir / trial["run"]
@@ -320,7 +321,7 @@ def test_a_real_sweep_from_its_file_to_its_best_experiment(tmp_path, file, monke
 
     # The same command again starts nothing; the best file trains what the best trial trained.
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        assert run_sweep(module.sweep, experiment, *arguments)["best"] == best
+        assert run_sweep(asked)["best"] == best
     assert said.getvalue() == ""
     again = train(experiment_of(load_module(sweep_dir / "best.py")), tmp_path / "again", None)
     assert again["metrics"]["valid/accuracy"] == best["value"]
@@ -330,10 +331,9 @@ def test_a_real_sweep_from_its_file_to_its_best_experiment(tmp_path, file, monke
 def test_what_does_not_fit_is_told_before_the_first_trial(tmp_path, file):
     module = load_module(file)
     sweep_dir = tmp_path / "runs" / "none"
-    rest = (sweep_dir, 2, 1, None, file, [], [])
     wrong = Sweep({"optimizer.learning_rte": Uniform(0.0, 1.0)}, "accuracy")
     with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
-        run_sweep(wrong, module.experiment, *rest)
+        run_sweep(SweepPlan(wrong, module.experiment, sweep_dir, 2, file))
     with pytest.raises(ConfigError, match="--trials is 0"):
-        run_sweep(module.sweep, module.experiment, sweep_dir, 0, *rest[2:])
+        SweepPlan(module.sweep, module.experiment, sweep_dir, 0, file)
     assert not sweep_dir.exists()

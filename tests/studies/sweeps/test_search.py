@@ -205,7 +205,7 @@ def test_a_trial_of_a_live_worker_is_left_alone(tmp_path):
     asked = sweep_fakes.plan(tmp_path / "s", 1)
     journal = asked.open()
     journal.begin(journal.suggest())
-    with sweep_worker.held(asked.lock("0000")):
+    with sweep_worker.locked(asked.lock("0000")):
         search(asked, journal, lambda *_: pytest.fail("it was taken"))
     assert journal.trial(0).state == TrialState.RUNNING
     search(asked, journal, FakeRun)
@@ -271,7 +271,7 @@ def test_the_first_trials_failing_alike_end_the_sweep(tmp_path):
     def start(run_dir, config):
         return FakeRun(run_dir, config, failure="No space left.")
 
-    with pytest.raises(RunError, match=r"first 3 trials all failed with: No space left\. Mend"):
+    with pytest.raises(RunError, match=r"first 3 trials all failed with: No space left\. Fix it"):
         run(tmp_path / "s", 30, start=start)
 
 

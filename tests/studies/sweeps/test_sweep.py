@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import types
 from typing import Literal
 
 import pytest
@@ -196,10 +197,9 @@ def test_a_sweep_is_json(experiment):
 
 
 def test_the_sweep_of_a_file(experiment):
-    class Module:
-        __file__ = "my.py"
-
+    module = types.ModuleType("my")
+    module.__file__ = "my.py"
     with pytest.raises(ConfigError, match=r"my\.py defines no sweep"):
-        sweep_of(Module())
-    Module.sweep = make()
-    assert sweep_of(Module()) == make()
+        sweep_of(module)
+    module.sweep = make()
+    assert sweep_of(module) == make()
