@@ -9,12 +9,12 @@ from mmjax.data import DigitsHalves, Shapes
 from mmjax.data.dataset import ArraySource
 from mmjax.encoders import MLP, LeNet, TextTransformer
 from mmjax.errors import ConfigError
-from mmjax.evaluation import CCA, HeldOutCorrelation, RawCorrelation
+from mmjax.evaluation import CCA, HeldOutCorrelation, Predictor, RawCorrelation
 from mmjax.fusion import Concat
 from mmjax.models import DualEncoder, FusionModel
 from mmjax.objectives import DCCA, LinearCCA
 from mmjax.structs import Outputs
-from mmjax.training import Experiment, Predictor, Training
+from mmjax.training import Experiment, Training
 
 VIEWS = ("left", "right")
 K, D = 3, 12
@@ -45,7 +45,8 @@ class Sparse:
         return len(self.views["left"])
 
     def take(self, indices):
-        batch = ArraySource(self.views, {}).take(indices)
+        labels = np.zeros(len(self), np.int32)
+        batch = ArraySource(self.views, {"label": labels}).take(indices)
         return batch.replace(present={name: there[indices] for name, there in self.present.items()})
 
 
