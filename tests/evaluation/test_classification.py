@@ -84,5 +84,7 @@ def test_check():
     )
     with pytest.raises(ConfigError, match="no head of the model for the target 'label'"):
         Classification().check(aligned)
-    with pytest.raises(ConfigError, match="no head of the model for the target 'label'. There are: parity"):
+    with pytest.raises(
+        ConfigError, match="no head of the model for the target 'label'. There are: parity"
+    ):
         Classification().check(experiment(parity, TwoTargets()))
