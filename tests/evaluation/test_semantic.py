@@ -116,7 +116,7 @@ def test_records_of_no_known_class_do_not_count_and_labels_beyond_the_classes_ar
     assert semantic(predictor(made), "left", "test", None)[1].all()
     labels[3] = 10
     with pytest.raises(
-        DataError, match="'label' .* is 10 in record 3, but its 10 classes are numb"
+        DataError, match=r"'label' .* is 10 in record 3, but its 10 classes are numb"
     ):
         semantic(predictor(made), "left", "test", None)
 
