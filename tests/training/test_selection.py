@@ -171,6 +171,6 @@ def test_labels_beyond_the_classes_are_refused():
 
     with pytest.raises(
         DataError,
-        match="'label' of the split 'train' of digits_halves is 9 in .* 9 classes are numbered",
+        match=r"'label' of the split 'train' of digits_halves is 9 in .* 9 classes are numbered",
     ):
         prepare(changed(data=FewerClasses(), selections=()), None)

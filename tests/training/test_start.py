@@ -283,23 +283,26 @@ WIDER = FusionModel({view: MLP(hidden=(8,), width=7, dropout=0.1) for view in VI
         (
             WIDER,
             ("encoders",),
-            r"of another model \(parameter encoders.left.perceptron.layers.1.bias is float32\[6\] in it and "
-            r"float32\[7\] here, and 3 more differ\): name in `parts` what both",
+            r"of another model \(parameter encoders.left.perceptron.layers.1.bias is float32\[6\] "
+            r"in it and float32\[7\] here, and 3 more differ\): name in `parts` what both",
         ),
         (
             TUNED.model,
             (),
-            r"\(parameter heads.label.perceptron.layers.0.bias is absent in it and float32\[10\] here, and 5 more",
+            r"\(parameter heads.label.perceptron.layers.0.bias is absent in it and float32\[10\] "
+            r"here, and 5 more",
         ),
         (
             TUNED.model,
             ("encoders", "heads.label.perceptron.layers.0.bias"),
-            r"\(parameter heads.label.perceptron.layers.0.bias is absent in it and float32\[10\] here\): name",
+            r"\(parameter heads.label.perceptron.layers.0.bias is absent in it and float32\[10\] "
+            r"here\): name",
         ),
         (  # what the run has under that part, and the model has not
             FusionModel(ENCODERS, modalities=("right",)),
             ("encoders",),
-            r"\(parameter encoders.left.perceptron.layers.0.bias is float32\[8\] in it and absent here, and 3",
+            r"\(parameter encoders.left.perceptron.layers.0.bias is float32\[8\] in it and absent "
+            r"here, and 3",
         ),
         (
             DualEncoder(ENCODERS, width=5),
@@ -346,6 +349,10 @@ def cut(run):
             r"60 is damaged \(manifest\.json cannot be read\): make that run again",
         ),
         (lambda run: (run / "config.json").write_text("["), "config.json is damaged"),
+        (
+            lambda run: (run / "environment.json").write_text('{"versions": {"mmjax": "0.1.0"}}'),
+            r"source was made by mmjax 0\.1\.0, whose runs this version .* train it again\.$",
+        ),
     ],
 )
 def test_a_source_that_cannot_be_read_is_one_sentence(copied, tmp_path, damage, sentence):

@@ -21,7 +21,7 @@ from mmjax.objectives import DCCA, CrossEntropy
 from mmjax.structs import Batch, Outputs
 from mmjax.training import AdamW, Learner, TrainState, eval_step, train_step
 from mmjax.training.sharding import batch_sharding, state_shardings
-from mmjax.training.step import Program, apply, create_state, loss_of, merged, state_maker
+from mmjax.training.step import Program, create_state, loss_of, merged, state_maker
 
 ROWS = 16
 MODALITIES = {"left": Modality("vector", (6,)), "right": Modality("image", (4, 4, 1))}
