@@ -22,6 +22,13 @@ def filled(make, seed=0):
         static.extend((graphdef, getattr(module, "features", None)))
         return nnx.as_pure(params), nnx.as_pure(stats)
 
+    params, stats = jax.eval_shape(trace)
+    stats = jax.tree.map(lambda leaf: jnp.asarray(np.ones(leaf.shape), leaf.dtype), stats)
+    return static[0], drawn(params, seed), stats, static[1]
+
+
+def drawn(shapes, seed=0):
+    """Values for a tree of the shapes of parameters; see `filled`."""
     rng = np.random.default_rng(seed)
 
     def draw(leaf):
@@ -30,6 +37,4 @@ def filled(make, seed=0):
             return jnp.asarray(values / math.sqrt(math.prod(leaf.shape[:-1])), leaf.dtype)
         return jnp.asarray(0.7 + 0.3 * values, leaf.dtype)
 
-    params, stats = jax.eval_shape(trace)
-    stats = jax.tree.map(lambda leaf: jnp.asarray(np.ones(leaf.shape), leaf.dtype), stats)
-    return static[0], jax.tree.map(draw, params), stats, static[1]
+    return jax.tree.map(draw, shapes)

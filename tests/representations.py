@@ -7,10 +7,11 @@ import numpy as np
 from mmjax.data import DigitsHalves
 from mmjax.data.dataset import ArraySource
 from mmjax.encoders import MLP
+from mmjax.evaluation import Predictor
 from mmjax.models import DualEncoder
 from mmjax.objectives import DCCA
 from mmjax.structs import Outputs
-from mmjax.training import Experiment, Predictor, Training
+from mmjax.training import Experiment, Training
 
 VIEWS = ("left", "right")
 

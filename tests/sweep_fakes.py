@@ -20,6 +20,7 @@ from mmjax.data import DigitsHalves
 from mmjax.encoders import MLP
 from mmjax.evaluation import Classification
 from mmjax.fusion import Concat, Mean
+from mmjax.heads import Classifier
 from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
 from mmjax.studies.processes import RunProcess
@@ -34,7 +35,7 @@ __all__ = ["SWEEP", "FakeRun", "experiment", "locked", "plan", "quality", "run"]
 SWEEP = Sweep(
     space={
         "optimizer.learning_rate": LogUniform(1e-5, 1e-1),
-        "model.head.dropout": Uniform(0.0, 0.5),
+        "model.heads.label.dropout": Uniform(0.0, 0.5),
         "model.fusion": Choice({"concat": Concat(), "mean": Mean(width=8)}),
     },
     metric="accuracy",
@@ -49,6 +50,7 @@ def experiment(**training: Any) -> Experiment:
         model=FusionModel(
             encoders={view: MLP(hidden=(8,), width=8) for view in ("left", "right")},
             fusion=Concat(),
+            heads={"label": Classifier()},
         ),
         objectives=(CrossEntropy(),),
         optimizer=AdamW(learning_rate=1e-3),
@@ -59,7 +61,8 @@ def experiment(**training: Any) -> Experiment:
 
 def quality(config: Mapping[str, Any]) -> float:
     """Best, 1, at a learning rate of 1e-3; the dropout matters little, the fusion not at all."""
-    rate, dropout = config["optimizer"]["learning_rate"], config["model"]["head"]["dropout"]
+    rate = config["optimizer"]["learning_rate"]
+    dropout = config["model"]["heads"]["label"]["dropout"]
     return 1 - 0.2 * (math.log10(rate) + 3) ** 2 - 0.01 * dropout
 
 

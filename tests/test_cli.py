@@ -445,11 +445,11 @@ class Holed(DigitsHalves):
     words = ("train", "holed.py", "--run-dir", "run", "--training.batch-size", "1196")
     first = fails(1, *words)  # by the evaluation before the first step
     assert "'right' of digits_halves (train) has values that are not finite" in first
-    assert "record 700: mend or remove" in first
+    assert "record 700: where the modality is missing say so by `present`" in first
     shutil.rmtree("run")
     sentence = fails(1, *words, "--training.monitor", "", "--training.eval-every", "0")
-    assert "'right' of digits_halves has values that are not finite" in sentence
-    assert "record 700: mend or remove" in sentence
+    assert "'right' of the split 'train' of digits_halves has values that are not fin" in sentence
+    assert "record 700: where the modality is missing" in sentence
     # The run directory names a class that is nobody's but this file's.
     assert "--experiment FILE.py" in fails(2, "evaluate", "run")
 
@@ -561,6 +561,24 @@ def test_an_edited_config_is_refused(fails, finished, where, value, status, part
     place[where[-1]] = value
     (finished / "config.json").write_text(json.dumps(config))
     assert part in fails(status, "evaluate", finished)
+
+
+def test_a_run_of_an_older_version_is_refused_and_its_report_is_drawn(fails, works, finished):
+    noted = json.loads((finished / "environment.json").read_text())
+    noted["versions"]["mmjax"] = "0.1.0"
+    (finished / "environment.json").write_text(json.dumps(noted))
+    before = contents(finished)
+    for words in (
+        ("evaluate", finished),
+        ("train", "tiny.py", "--run-dir", finished),
+        ("train", "tiny.py", "--run-dir", finished, "--training.steps", "9"),
+        ("ensemble", finished, "another"),
+    ):
+        sentence = fails(1, *words)
+        assert "run was made by mmjax 0.1.0, whose runs this version (" in sentence
+        assert sentence.endswith("cannot read: use that version, or train it again.")
+    assert contents(finished) == before
+    works("report", finished)  # which needs neither its config as values nor a checkpoint
 
 
 # Checkpoints

@@ -60,7 +60,8 @@ class Predictor:
         self.data = data
         self._whole = whole
         self._seen: dict[Hashable, Predictions] = {}
-        self._states: dict[Hashable, Any] = {}
+        # Beside each state its evaluation, so that no other one can come to have its id.
+        self._states: dict[Hashable, tuple[StreamedEvaluator, Any]] = {}
         self._found: dict[Hashable, Any] = {}
 
     def __call__(self, split: str, examples: int = 0, seed: int = 0) -> Predictions:
@@ -82,7 +83,7 @@ class Predictor:
         """The state of a streamed evaluation after all examples of a split."""
         if (split, id(evaluator)) not in self._states:
             self._run(split, [evaluator])
-        return self._states[split, id(evaluator)]
+        return self._states[split, id(evaluator)][1]
 
     def run(self, split: str, evaluators: Sequence[Evaluator]) -> None:
         """Runs the model over a split once for all that these evaluations read of it."""
@@ -115,7 +116,7 @@ class Predictor:
             if key is not None:
                 parts.append(self._kept(outputs, batch))
         for evaluator, state in zip(streamed, states, strict=True):
-            self._states[split, id(evaluator)] = state
+            self._states[split, id(evaluator)] = evaluator, state
         if key is not None:
             whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
             self._seen[key] = Predictions(**whole)

@@ -111,6 +111,7 @@ class CCA(Projection):
         views: the two modalities.
         k: number of canonical dimensions.
         ridge: added to the variances of the embeddings in the fit.
+        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
     """
 
     views: tuple[str, str]
@@ -132,6 +133,7 @@ class KCCA(Projection):
         k: number of canonical dimensions.
         ridge: added to the variances of the kernel's features in the fit.
         features: how the kernels are approximated.
+        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
     """
 
     views: tuple[str, str]
@@ -160,6 +162,7 @@ class MCCAProjection(Projection):
         views: the modalities.
         k: number of directions of each view.
         ridge: added to the variances of the embeddings in the fit.
+        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
     """
 
     ridge: float = 1e-4
@@ -178,6 +181,7 @@ class GCCAProjection(Projection):
         views: the modalities.
         k: number of directions of each view.
         ridge: added to the variances of the embeddings in the fit.
+        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
     """
 
     ridge: float = 1e-4

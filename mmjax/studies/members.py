@@ -115,7 +115,7 @@ def open_members(run_dirs: Sequence[Path], definitions: ModuleType | None) -> li
 
 def _open(path: Path, definitions: ModuleType | None) -> Run:
     directory = RunDirectory(path)
-    config = directory.read("config.json")
+    config = directory.config()
     if not (path / RESULT).exists():
         raise RunError(
             f"The run {path} is not finished: start its `mmjax train` again, and then the ensemble."
@@ -217,7 +217,7 @@ def _check_start(run: Run) -> None:
     fold, start = to_json(run.fold), run.config.get("start")
     while start:
         origin = Path(start["run"])
-        config = RunDirectory(origin).read("config.json")
+        config = RunDirectory(origin).config()
         if fold not in (config.get("selections") or []):
             raise ConfigError(
                 f"The run {run.path} starts from {origin}, which was trained on the examples that "

@@ -39,7 +39,7 @@ def restore_run(
         RunError: for a directory without run or checkpoint, or a damaged one.
         ConfigError: for a config that this version cannot make, or a split that is not there.
     """
-    experiment = from_json(RunDirectory(run_dir).read("config.json"), definitions)
+    experiment = from_json(RunDirectory(run_dir).config(), definitions)
     if not isinstance(experiment, Experiment):
         raise RunError(
             f"The file {run_dir / 'config.json'} holds no experiment: name a directory that "

@@ -310,7 +310,7 @@ def load(
         definitions = load_module(definitions)
     path = Path(run_dir)
     directory = RunDirectory(path)
-    config = directory.read("config.json")
+    config = directory.config()
     if not (path / RESULT).exists():
         raise RunError(
             f"The run {path} is not finished: start its training again, which goes on where it "

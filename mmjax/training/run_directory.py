@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from mmjax.training.locks import lock_file
 
 RESULT = "result.json"
 INTERFACE = "interface.json"  # what the model of a run reads and predicts
+OLDEST = (0, 2, 0)  # version of mmjax whose runs can still be read
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 
 
@@ -49,6 +51,7 @@ class RunDirectory:
 
         Raises:
             ConfigError: where it holds a run of another config, or another kind of thing.
+            RunError: where it holds a run that cannot be read, see `config`.
         """
         if not (self.path / "config.json").exists():
             known = {"lock", "config.json.tmp"}  # of a run that was killed as it began
@@ -59,7 +62,7 @@ class RunDirectory:
                     f"{self.path} exists and is no run directory: name another with --run-dir."
                 )
             return
-        changes = differences(self.read("config.json"), config)
+        changes = differences(self.config(), config)
         if changes:
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
             raise ConfigError(
@@ -101,6 +104,25 @@ class RunDirectory:
         if self._lock:
             self._lock.close()
             self._lock = None
+
+    def config(self) -> dict[str, Any]:
+        """The config of the run, as JSON.
+
+        Raises:
+            RunError: for a file that is missing or damaged, or a run of an older version of mmjax
+                whose configs and checkpoints this one cannot read.
+        """
+        config = self.read("config.json")
+        if (self.path / "environment.json").exists():
+            versions = self.read("environment.json").get("versions")
+            made_by = str(versions.get("mmjax", "")) if isinstance(versions, dict) else ""
+            numbers = tuple(map(int, re.findall("[0-9]+", made_by)[:3]))
+            if numbers and numbers < OLDEST:
+                raise RunError(
+                    f"The run {self.path} was made by mmjax {made_by}, whose runs this version "
+                    f"({__version__}) cannot read: use that version, or train it again."
+                )
+        return config
 
     def read(self, name: str) -> Any:
         """A JSON object, of a file of the directory.

@@ -113,7 +113,7 @@ def find_origin(start: Start, like: TrainState, run_dir: Path) -> Origin:
             f"start.run is {folder}, which is no run directory (it has no config.json): name "
             "one that `mmjax train` made."
         )
-    RunDirectory(folder).read("config.json")  # refused where it is damaged
+    RunDirectory(folder).config()  # refused where it is damaged, or of an older version
     checkpoints = Checkpoints(
         folder / "checkpoints", mend="make that run again, or name another one with start.run"
     )
@@ -166,10 +166,9 @@ def _taken(names: Iterable[str], parts: tuple[str, ...]) -> dict[tuple[str, str]
     taken = {}
     for name in names:
         top, _, rest = name.partition("/")
-        owner, _, rest = rest.partition("/")
-        path = rest.replace("/", ".")
-        if top not in _KINDS or owner != "model":
+        if top not in _KINDS or not rest.startswith("model/"):
             continue
+        path = rest.removeprefix("model/").replace("/", ".")
         if not parts or any(is_within(path, part) for part in parts):
             taken[_KINDS[top], path] = name
     return taken

@@ -63,9 +63,11 @@ def test_first_examples_are_what_the_data_set_says(name, request):
     assert set(batch.inputs) == set(dataset.modalities)
     for modality, look in dataset.modalities.items():
         assert batch.inputs[modality].shape == (2, *look.shape)
-    for target, classes in dataset.targets.items():
-        assert batch.targets[target].dtype == np.int32
-        assert batch.targets[target].max() < classes
+    assert set(batch.targets) == set(dataset.targets)
+    for name, target in dataset.targets.items():
+        assert target.kind == "class"
+        assert batch.targets[name].dtype == np.int32
+        assert 0 <= batch.targets[name].min() <= batch.targets[name].max() < target.classes
 
 
 def test_a_description_names_everything_one_has_to_know():

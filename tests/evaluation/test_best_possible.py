@@ -7,11 +7,11 @@ from mmjax.data import DigitsHalves, Shapes
 from mmjax.data.dataset import ArraySource
 from mmjax.encoders import MLP, LeNet
 from mmjax.errors import ConfigError
-from mmjax.evaluation import BestPossible
+from mmjax.evaluation import BestPossible, Predictor
 from mmjax.models import DualEncoder, FusionModel
 from mmjax.objectives import CrossEntropy
-from mmjax.structs import Outputs
-from mmjax.training import Experiment, Predictor, Training
+from mmjax.structs import Outputs, Prediction
+from mmjax.training import Experiment, Training
 
 DATA = Shapes(information="synergy", classes=2, noise=0.2)
 
@@ -32,7 +32,7 @@ def test_share_of_the_best(modalities, best):
         return Outputs(
             embeddings=dict.fromkeys(modalities, batch.inputs["image"]),
             present=dict.fromkeys(modalities, everywhere),
-            logits=batch.inputs["image"],
+            predictions={"label": Prediction(batch.inputs["image"])},
         )
 
     found = BestPossible()(Predictor(forward, lambda split: source, 16, DATA), "test")
@@ -57,5 +57,5 @@ def test_check():
     with pytest.raises(ConfigError, match=r"Nobody knows the best .* on 'digits_halves'"):
         BestPossible().check(experiment(FusionModel({"left": MLP()}), DigitsHalves()))
     pair = DualEncoder({"left": MLP(), "right": MLP()})
-    with pytest.raises(ConfigError, match="no classifier head"):
+    with pytest.raises(ConfigError, match="no head of the model for the target 'label'"):
         BestPossible().check(experiment(pair, DigitsHalves()))

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from mmjax.data import DigitsHalves
+from mmjax.data import DigitsHalves, Target
 from mmjax.data.dataset import ArraySource
 from mmjax.encoders import MLP
 from mmjax.errors import ConfigError
-from mmjax.evaluation import Classification
-from mmjax.models import Classifier, DualEncoder, FusionModel
+from mmjax.evaluation import Classification, Predictor
+from mmjax.heads import Classifier
+from mmjax.models import DualEncoder, FusionModel
 from mmjax.objectives import DCCA, CrossEntropy
-from mmjax.structs import Outputs
-from mmjax.training import Experiment, Predictor, Training
+from mmjax.structs import Outputs, Prediction
+from mmjax.training import Experiment, Training
 
 ENCODERS = {"left": MLP((), 4), "right": MLP((), 4)}
 
@@ -25,7 +26,8 @@ def predictor(logits, labels, batch_size):
 
     def forward(batch):
         left = batch.inputs["left"]
-        return Outputs(embeddings={"left": left}, present=batch.present, logits=left)
+        said = {"label": Prediction(left)}
+        return Outputs(embeddings={"left": left}, present=batch.present, predictions=said)
 
     return Predictor(forward, lambda split: source, batch_size, DigitsHalves())
 
@@ -57,7 +59,7 @@ def test_agrees_with_scikit_learn(batch_size):
 class TwoTargets(DigitsHalves):
     @property
     def targets(self):
-        return {"label": 10, "parity": 2}
+        return {"label": Target("class", 10), "parity": Target("class", 2)}
 
 
 def experiment(model=None, data=None):
@@ -72,7 +74,7 @@ def experiment(model=None, data=None):
 
 def test_check():
     Classification().check(experiment())
-    parity = FusionModel(ENCODERS, head=Classifier(target="parity"))
+    parity = FusionModel(ENCODERS, heads={"parity": Classifier()})
     Classification("parity").check(experiment(parity, TwoTargets()))
 
     with pytest.raises(ConfigError, match="no target 'lable': did you mean 'label'"):
@@ -80,7 +82,9 @@ def test_check():
     aligned = dataclasses.replace(
         experiment(DualEncoder(ENCODERS)), objectives=(DCCA(views=("left", "right")),)
     )
-    with pytest.raises(ConfigError, match="DualEncoder has no classifier head"):
+    with pytest.raises(ConfigError, match="no head of the model for the target 'label'"):
         Classification().check(aligned)
-    with pytest.raises(ConfigError, match="target 'label', but the model's head classifies 'pari"):
+    with pytest.raises(
+        ConfigError, match=r"no head of the model for the target 'label'. There are: parity"
+    ):
         Classification().check(experiment(parity, TwoTargets()))

@@ -10,12 +10,13 @@ from mmjax.data import DigitsHalves, Shapes
 from mmjax.data.dataset import ArraySource
 from mmjax.encoders import MLP, LeNet, TextTransformer
 from mmjax.errors import ConfigError
-from mmjax.evaluation import CCA, HeldOutCorrelation, RawCorrelation
+from mmjax.evaluation import CCA, HeldOutCorrelation, Predictor, RawCorrelation
+from mmjax.evaluation.predictor import some
 from mmjax.fusion import Concat
 from mmjax.models import DualEncoder, FusionModel
 from mmjax.objectives import DCCA
 from mmjax.structs import Outputs
-from mmjax.training import Experiment, Predictor, Training
+from mmjax.training import Experiment, Training
 
 VIEWS = ("left", "right")
 K, D = 3, 12
@@ -46,7 +47,8 @@ class Sparse:
         return len(self.views["left"])
 
     def take(self, indices):
-        batch = ArraySource(self.views, {}).take(indices)
+        labels = np.zeros(len(self), np.int32)
+        batch = ArraySource(self.views, {"label": labels}).take(indices)
         return batch.replace(present={name: there[indices] for name, there in self.present.items()})
 
 
@@ -187,6 +189,35 @@ def test_the_floor_changes_nothing_else():
         HeldOutCorrelation(VIEWS, K, permutations=-1)
 
 
+def test_the_fit_is_on_some_training_examples_and_the_model_runs_on_no_others():
+    views, made = splits(), predictor(splits(), everywhere())
+    forward, seen = made._forward, []
+    made._forward = lambda batch: seen.extend(batch.ids[batch.weight > 0]) or forward(batch)
+    evaluator = HeldOutCorrelation(VIEWS, K, ridge=0.0, permutations=1, examples=50)
+    found = evaluator(made, "test")
+    drawn = some(SIZES["train"], 50, 0)
+    assert sorted(seen) == sorted([*range(SIZES["test"]), *drawn])
+    fit = {view: views["train"][view][drawn] for view in VIEWS}
+    # 1e-6: float64 after float32 views.
+    np.testing.assert_allclose(found["correlations"], by_hand(fit, views["test"]), atol=1e-6)
+    rng = np.random.default_rng(0)
+    train, test = (
+        each["right"][rng.permutation(len(each["right"]))] for each in (fit, views["test"])
+    )
+    cca = LinearCCA(K, ridge=0.0).fit(fit["left"], train)
+    floor = cca.score(views["test"]["left"], test)
+    assert found["total_correlation_floor"] == pytest.approx(floor)
+
+    everything = HeldOutCorrelation(VIEWS, K, examples=SIZES["train"])(made, "test")
+    np.testing.assert_array_equal(
+        everything["correlations"], HeldOutCorrelation(VIEWS, K)(made, "test")["correlations"]
+    )
+    by_projection = HeldOutCorrelation(projection=CCA(VIEWS, K, 0.0, examples=50))(made, "test")
+    np.testing.assert_array_equal(by_projection["correlations"], found["correlations"])
+    with pytest.raises(ConfigError, match=r"HeldOutCorrelation.examples is -1"):
+        HeldOutCorrelation(VIEWS, K, examples=-1)
+
+
 def experiment(model, data=None):
     return Experiment(
         name="test",
@@ -234,6 +265,7 @@ SHAPES = experiment(
         (HeldOutCorrelation((*VIEWS, "left"), 2), HALVES, "name two views and `k`"),
         (HeldOutCorrelation(VIEWS, 2, projection=CCA(VIEWS, 2)), HALVES, "leave its own `views`"),
         (HeldOutCorrelation(ridge=1.0, projection=CCA(VIEWS, 2)), HALVES, "leave its own `views`"),
+        (HeldOutCorrelation(examples=9, projection=CCA(VIEWS, 2)), HALVES, "`examples` out"),
         (RawCorrelation(VIEWS, 2, ridge=-1.0), HALVES, "must not be negative"),
         # The data set has it and the model has an encoder for it, but does not use it.
         (HeldOutCorrelation(("image", "text"), 2), SHAPES, "no embedding of the model 'text'"),

@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 from mmjax.cca import LinearCCA
 from mmjax.data import DigitsHalves
 from mmjax.errors import ConfigError, DataError
-from mmjax.evaluation import CCA, LinearProbe
+from mmjax.evaluation import CCA, LinearProbe, evaluate
 
 SIZES = {"train": 120, "valid": 70, "test": 90}
 
@@ -68,6 +68,11 @@ def test_agrees_with_scikit_learn_by_hand(kind, make):
         f"left_{kind}_cost": cost,
     }
     assert 0.5 < accuracy < 1
+
+
+def test_its_error_is_to_be_small_and_its_cost_neither_small_nor_large():
+    figures = evaluate([LinearProbe("left", costs=(1.0,))], predictor(splits()), ["test"])
+    assert figures.directions == {"test/left_svm_error": "min", "test/left_svm_cost": "none"}
 
 
 def test_projected_features_are_fitted_on_the_training_pairs():

@@ -101,11 +101,24 @@ def test_a_class_that_a_view_never_shows_has_no_probability():
         Semantic()(predictor(made), "left", "test", None)
 
 
-def test_labels_that_are_no_class_are_refused():
-    made = splits(noise=0.1)
-    made["train"][1][3] = -1
-    with pytest.raises(DataError, match="have the label -1, which is none of the 10 classes"):
-        Semantic(costs=(1.0,))(predictor(made), "left", "test", None)
+def test_records_of_no_known_class_do_not_count_and_labels_beyond_the_classes_are_refused():
+    made = splits()
+    views, labels = made["train"]
+    known = np.arange(len(labels)) % 5 > 0
+    unknown = made | {"train": (views, np.where(known, labels, -1))}
+    kept = made | {"train": ({view: x[known] for view, x in views.items()}, labels[known])}
+    semantic = Semantic(costs=(1.0,))
+    found, rows = semantic(predictor(unknown), "left", "test", None)
+    np.testing.assert_array_equal(found, semantic(predictor(kept), "left", "test", None)[0])
+    assert rows.all()
+    # A record of the split itself is measured though its class is not known.
+    made["test"][1][:] = -1
+    assert semantic(predictor(made), "left", "test", None)[1].all()
+    labels[3] = 10
+    with pytest.raises(
+        DataError, match=r"'label' .* is 10 in record 3, but its 10 classes are numb"
+    ):
+        semantic(predictor(made), "left", "test", None)
 
 
 def test_names():

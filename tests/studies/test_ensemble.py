@@ -9,10 +9,12 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from mmjax.data import DigitsHalves, Fold, LongTail
+from mmjax.data import DigitsHalves, Fold, LongTail, Target
 from mmjax.encoders import MLP
 from mmjax.errors import ConfigError, RunError
+from mmjax.evaluation import Predictor, Reads
 from mmjax.fusion.decision import METHODS, out_of_fold
+from mmjax.heads import Classifier
 from mmjax.models import DualEncoder, FusionModel
 from mmjax.objectives import CrossEntropy, InfoNCE
 from mmjax.studies import ensemble as ensemble_module
@@ -82,9 +84,11 @@ def probabilities_of(run):
     """Split -> the probabilities of a run, by way of a setup of its own; of `train`, all of it."""
     setup, state = restore_run(run, "best", None)
     whole = dataclasses.replace(setup.experiment, selections=())
-    predictor = Setup(whole, None).predictor(state)
+    setup, reads = Setup(whole, None), Reads(predictions=("label",))
+    forward = setup.forward(state, reads)
+    predictor = Predictor(forward, setup.source, setup.eval_rows, whole.data, reads)
     return {
-        split: softmax(predictor(split).logits.astype(np.float64), axis=1)
+        split: softmax(predictor(split).predictions["label"].astype(np.float64), axis=1)
         for split in DigitsHalves.splits
     }
 
@@ -220,6 +224,9 @@ def test_refuses_runs_that_are_not_finished_or_none(tmp_path):
     assert refused([one, tmp_path / "c"], "is no run directory", error=RunError)
     (two / "result.json").write_text("{")
     assert refused([one, two], "is damaged", error=RunError)
+    old = bare(tmp_path, "old")
+    (old / "environment.json").write_text(json.dumps({"versions": {"mmjax": "0.1.0"}}))
+    assert refused([one, old], "old was made by mmjax 0.1.0, whose runs", error=RunError)
 
 
 def test_refuses_runs_of_other_data_or_targets(tmp_path):
@@ -238,13 +245,30 @@ def test_refuses_runs_of_other_data_or_targets(tmp_path):
     assert refused([one, noisy[0]], "different data", definitions=definitions)
     other = bare(tmp_path, "b", hashes={"digits_halves/test": "2e"})
     assert refused([one, other], r"data.digits_halves/test: 1f -> 2e")
-    head = dataclasses.replace(EXPERIMENT.model.head, target="parity")
-    assert refused([one, bare(tmp_path, "c", with_model(head=head))], "'label' and .*c 'parity'")
+
+    @dataclasses.dataclass(frozen=True)
+    class TwoTargets(DigitsHalves):
+        @property
+        def targets(self):
+            return {"label": Target("class", 10), "parity": Target("class", 2)}
+
+    definitions.TwoTargets = TwoTargets
+    two = dataclasses.replace(EXPERIMENT, data=TwoTargets())
+    label, parity = (
+        bare(tmp_path, name, with_model(two, heads={name: Classifier()}))
+        for name in ("label", "parity")
+    )
+    assert refused(
+        [label, parity], "label classifies 'label' and .*parity 'parity'", definitions=definitions
+    )
+    assert refused(
+        [label, bare(tmp_path, "c", two)], "c is of .* 2 targets of cl", definitions=definitions
+    )
     dual = dataclasses.replace(
         EXPERIMENT, model=DualEncoder(EXPERIMENT.model.encoders), objectives=(InfoNCE(views=VIEWS),)
     )
     assert refused(
-        [one, bare(tmp_path, "d", dual)], "d is of a DualEncoder, which has no classifier head"
+        [one, bare(tmp_path, "d", dual)], "d is of a DualEncoder that predicts 0 targets of classes"
     )
 
 

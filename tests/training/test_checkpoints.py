@@ -27,7 +27,7 @@ def state_of(step, width=3, **changes):
     state = TrainState(
         step=jnp.asarray(step, jnp.int32),
         params=params,
-        stats={"mean": jnp.full(width, -step, jnp.bfloat16)},
+        variables={"mean": jnp.full(width, -step, jnp.bfloat16)},
         opt_state=OPTIMIZER.init(params),
         key=jax.random.key(step),
         program=PROGRAM,
@@ -87,7 +87,7 @@ def test_what_is_restored_is_what_was_saved(saved):
 
 def test_no_folder_holds_no_checkpoint(checkpoints):
     assert checkpoints.steps() == []
-    assert checkpoints.best("max") is None
+    assert checkpoints.best() is None
     assert not checkpoints.folder.exists()
 
 
@@ -102,11 +102,11 @@ def test_foreign_names_are_no_checkpoints(copied):
     assert left == {"5", "12", *foreign} - {"saving-7"}
 
 
-def with_monitors(folder, values):
+def with_monitors(folder, values, better):
     """Checkpoints of which only the manifests are there."""
     for step, value in values.items():
         (folder / str(step)).mkdir(parents=True)
-        facts = {} if value is None else {"monitor": value}
+        facts = {} if value is None else {"monitor": value, "better": better}
         manifest = {"step": step, "facts": facts, "files": {}, "arrays": {}}
         (folder / str(step) / MANIFEST).write_text(json.dumps(manifest))
     return Checkpoints(folder)
@@ -124,10 +124,9 @@ def with_monitors(folder, values):
         ({0: 1.0, 7: 0}, 0, 7),
     ],
 )
-def test_best(checkpoints, values, largest, smallest):
-    there = with_monitors(checkpoints.folder, values)
-    assert there.best("max") == largest
-    assert there.best("min") == smallest
+def test_best(tmp_path, values, largest, smallest):
+    assert with_monitors(tmp_path / "more", values, "max").best() == largest
+    assert with_monitors(tmp_path / "less", values, "min").best() == smallest
 
 
 def test_keep_deletes_the_others(copied):
@@ -177,7 +176,7 @@ def test_damage_of_each_file_is_named(copied, damage):
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null", '{"facts": {}}', "3"])
 def test_a_damaged_manifest(copied, content):
     (copied.folder / "5" / MANIFEST).write_text(content)
-    for read in (lambda: copied.facts(5), lambda: copied.best("max")):
+    for read in (lambda: copied.facts(5), lambda: copied.best()):
         with pytest.raises(RunError, match=r"5 is damaged \(manifest.json"):
             read()
     shutil.rmtree(copied.folder / "3")
@@ -200,7 +199,7 @@ def test_another_model_is_one_sentence(saved):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("part", ["params", "stats"])
+@pytest.mark.parametrize("part", ["params", "variables"])
 def test_a_state_that_is_not_finite_is_not_saved(copied, part, bad):
     state = state_of(7)
     broken = {**getattr(state, part), "bad": jnp.asarray([1.0, bad])}

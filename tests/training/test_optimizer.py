@@ -1,4 +1,4 @@
-"""Schedules at their corners, and what the optimizers do to one gradient, by hand."""
+"""Schedules at their corners, what the optimizers do to one gradient by hand, and to which part."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.errors import ConfigError
-from mmjax.training import SGD, AdamW, Constant, Cosine
+from mmjax.training import SGD, AdamW, Constant, Cosine, PerPart
 
 PEAK, STEPS = 0.5, 100
 
@@ -86,3 +86,74 @@ def test_sgd_with_momentum():
 def test_clipping_is_by_the_global_norm(clip_norm, factor):
     optimizer = SGD(learning_rate=0.1, momentum=0.0, clip_norm=float(clip_norm))
     assert_updates(update(optimizer, GRADIENT), -0.3 * factor, 0.4 * factor)
+
+
+NAMES = {
+    "model": {
+        "encoders": {"image": {"kernel": 0, "bias": 0}, "imagery": {"kernel": 0}},
+        "heads": {"label": {"kernel": 0}},
+    },
+    "objectives": {"0": {"temperature": 0}},
+}
+TREE = jax.tree.map(lambda _: jnp.full((2, 2), 2.0), NAMES)
+
+
+def plain(rate, **options):
+    return SGD(learning_rate=rate, momentum=0.0, **options)
+
+
+def updates_of(optimizer, gradient=1.0):
+    """Dotted name -> the update of one of its equal numbers."""
+    transformation = optimizer.build(STEPS)
+    gradients = jax.tree.map(lambda leaf: jnp.full_like(leaf, gradient), TREE)
+    updates, _ = transformation.update(gradients, transformation.init(TREE), TREE)
+    leaves = jax.tree_util.tree_leaves_with_path(updates)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
+    return {n: float(leaf[0, 0]) for n, (_, leaf) in zip(names, leaves, strict=True)}
+
+
+def test_each_part_has_its_own_optimizer_and_the_longest_beginning_counts():
+    optimizer = PerPart(
+        {
+            "encoders": plain(0.1),
+            "encoders.image": plain(0.2),
+            "encoders.image.bias": plain(0.3),
+            "objectives": plain(0.4),
+        },
+        others=plain(0.5),
+    )
+    assert updates_of(optimizer) == pytest.approx(
+        {
+            "model.encoders.image.bias": -0.3,
+            "model.encoders.image.kernel": -0.2,
+            "model.encoders.imagery.kernel": -0.1,  # of which `encoders.image` is no part
+            "model.heads.label.kernel": -0.5,
+            "objectives.0.temperature": -0.4,
+        }
+    )
+
+
+def test_each_part_clips_its_own_gradient():
+    optimizer = PerPart({"heads": plain(1.0, clip_norm=1.0)}, others=plain(1.0))
+    found = updates_of(optimizer, gradient=3.0)
+    assert found["model.heads.label.kernel"] == pytest.approx(-3 / 6)  # the norm of four threes
+    assert found["model.encoders.image.kernel"] == -3
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        (
+            "encoder",
+            r"PerPart, 'encoder': did you mean 'encoders.image'\? There are: encoders.image",
+        ),
+        ("encoders.imag", "did you mean 'encoders.image'"),
+        (
+            "model.encoders",
+            "There are: encoders.image, encoders.imagery, heads.label, objectives.0",
+        ),
+    ],
+)
+def test_a_part_without_parameters_is_refused_with_the_nearest_name(part, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        PerPart({part: plain(0.1)}).build(STEPS).init(TREE)

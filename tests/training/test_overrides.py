@@ -14,7 +14,8 @@ from mmjax.data import DigitsHalves, DropModality
 from mmjax.encoders import MLP
 from mmjax.errors import ConfigError
 from mmjax.evaluation import Classification, HeldOutCorrelation
-from mmjax.models import Classifier, FusionModel
+from mmjax.heads import Classifier
+from mmjax.models import FusionModel
 from mmjax.objectives import DCCA, CrossEntropy
 from mmjax.training import AdamW, Cosine, Experiment, Training
 from mmjax.training.overrides import (
@@ -32,7 +33,8 @@ EXPERIMENT = Experiment(
     name="whole",
     data=DigitsHalves(),
     model=FusionModel(
-        encoders={"left": MLP(), "right_half": MLP(), "far-off": MLP()}, head=Classifier()
+        encoders={"left": MLP(), "right_half": MLP(), "far-off": MLP()},
+        heads={"label": Classifier()},
     ),
     objectives=(CrossEntropy(), DCCA(views=VIEWS, weight=0.5)),
     optimizer=AdamW(schedule=Cosine()),
@@ -74,7 +76,7 @@ def at(value, path):
         ("--model.encoders.far-off.width 7", "model.encoders.far-off.width", 7),
         ("--model.encoders.left.hidden 3 4 5", "model.encoders.left.hidden", (3, 4, 5)),
         ("--model.encoders.left.hidden", "model.encoders.left.hidden", ()),
-        ("--model.head.dropout 0.5", "model.head.dropout", 0.5),
+        ("--model.heads.label.dropout 0.5", "model.heads.label.dropout", 0.5),
         ("--objectives.0.weight 2.5", "objectives.0.weight", 2.5),
         ("--objectives.1.weight 2.5", "objectives.1.weight", 2.5),
         ("--objectives.1.k 2", "objectives.1.k", 2),

@@ -38,10 +38,17 @@ experiment = Experiment(
 )
 """
 STEPS = 240
+# Trains each of the run directories named, and prints the status of each.
+COMMANDS = """
+import sys
+from mmjax.cli import main
+for run in sys.argv[2:]:
+    print("status", main(["train", sys.argv[1], "--run-dir", run]), flush=True)
+"""
 
 
-def start(folder, run, devices):
-    """`mmjax train` in a process of its own, as a user has it."""
+def start(folder, devices, *runs):
+    """`mmjax train` in each of these directories, one after the other, in one other process."""
     experiment = folder / "resumed.py"
     experiment.write_text(EXPERIMENT)
     environment = os.environ | {
@@ -49,7 +56,7 @@ def start(folder, run, devices):
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "mmjax.cli", "train", str(experiment), "--run-dir", str(run)],
+        [sys.executable, "-c", COMMANDS, str(experiment), *map(str, runs)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -57,21 +64,28 @@ def start(folder, run, devices):
     )
 
 
-def finish(process):
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    return output
+def said_until_status(process):
+    """What the process says until a command has ended: its lines, and the status."""
+    lines = []
+    for line in process.stdout:
+        if line.startswith("status "):
+            return lines, int(line.split()[1])
+        lines.append(line.rstrip())
+    raise AssertionError("\n".join(lines))
+
+
+def lines_of(run):
+    path = run / "metrics.jsonl"
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def steps_logged(run):
-    path = run / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return sum("train/loss" in line for line in lines)
+    return sum("train/loss" in line for line in lines_of(run))
 
 
 def send_at_a_random_step(process, run, number, after=0):
     """Waits for a random number of steps to be logged, then sends a signal; returns that number."""
-    moment = random.SystemRandom().randint(after + 2, after + 70)
+    moment = random.SystemRandom().randint(after + 2, after + 50)
     while steps_logged(run) < moment:
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.0005)
@@ -101,44 +115,36 @@ def assert_same(run, undisturbed, moments):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one device", "two devices"])
-def undisturbed(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("resume")
-    finish(start(folder, folder / "undisturbed", request.param))
-    lines = (folder / "undisturbed" / "metrics.jsonl").read_text().splitlines()
-    steps = [json.loads(line)["step"] for line in lines if "train/loss" in line]
+@pytest.mark.parametrize("devices", [1, 2], ids=["one device", "two devices"])
+def test_stopped_by_sigterm_then_ctrl_c_and_killed(tmp_path, devices):
+    undisturbed, run = tmp_path / "undisturbed", tmp_path / "disturbed"
+    process = start(tmp_path, devices, undisturbed, run, run, run)
+    output, status = said_until_status(process)
+    assert status == 0, output
+    steps = [json.loads(line)["step"] for line in lines_of(undisturbed) if "train/loss" in line]
     assert steps == list(range(1, STEPS + 1))
-    return folder, request.param
 
-
-def test_sigkill(undisturbed):
-    folder, devices = undisturbed
-    run = folder / "killed"
-    moments = []
-    for _ in range(2):
-        process = start(folder, run, devices)
-        moments.append(send_at_a_random_step(process, run, signal.SIGKILL))
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        assert not (run / "result.json").exists()
-    finish(start(folder, run, devices))
-    assert_same(run, folder / "undisturbed", moments)
-
-
-def test_sigterm_and_ctrl_c_save_first(undisturbed):
-    folder, devices = undisturbed
-    run = folder / "interrupted"
     moments, saved = [], 0
     for number in (signal.SIGTERM, signal.SIGINT):
-        process = start(folder, run, devices)
         moments.append(send_at_a_random_step(process, run, number, after=saved))
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode == 1, output
+        output, status = said_until_status(process)
+        assert status == 1, output
         saved = Checkpoints(run / "checkpoints").steps()[-1]
-        last = output.strip().splitlines()[-1]
-        assert last.startswith(f"mmjax: Stopped at step {saved} of {STEPS} by {number.name}")
+        assert output[-1].startswith(f"mmjax: Stopped at step {saved} of {STEPS} by {number.name}")
         assert saved >= moments[-1]
         assert steps_logged(run) == saved  # nothing of what was done is lost
-    output = finish(start(folder, run, devices))
+
+    moments.append(send_at_a_random_step(process, run, signal.SIGKILL, after=saved))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
     assert f"Going on from the checkpoint of step {saved}" in output
-    assert_same(run, folder / "undisturbed", moments)
+    assert not (run / "result.json").exists()
+
+    saved = Checkpoints(run / "checkpoints").steps()[-1]
+    process = start(tmp_path, devices, run)
+    output, status = said_until_status(process)
+    assert status == 0, output
+    assert any(f"Going on from the checkpoint of step {saved}" in line for line in output)
+    assert process.wait(timeout=120) == 0
+    process.stdout.close()
+    assert_same(run, undisturbed, moments)

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from mmjax import __version__
 from mmjax.errors import ConfigError, RunError
 from mmjax.training import run_directory
 from mmjax.training.run_directory import RunDirectory, environment
@@ -75,20 +76,30 @@ def test_what_is_something_else_is_left_alone(directory):
 
 def test_another_process_is_locked_out_until_the_first_is_gone(directory):
     directory.claim(CONFIG)
-    code = (
-        "import sys; from pathlib import Path; from mmjax.errors import RunError\n"
-        "from mmjax.training.run_directory import RunDirectory\n"
-        "try: RunDirectory(Path(sys.argv[1])).claim({'name': 'run', 'training': {'steps': 3}})\n"
-        "except RunError as error: print(error)\n"
-    )
-
-    def other():
-        words = [sys.executable, "-c", code, str(directory.path)]
-        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
-
-    assert "Another process is training in" in other()
+    # The lock is of the open file: a second one of this process stands for that of another.
+    other = RunDirectory(directory.path)
+    with pytest.raises(RunError, match="Another process is training in"):
+        other.claim(CONFIG)
     directory.release()
-    assert other() == ""
+    other.claim(CONFIG)
+    other.release()
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-Sc",
+            "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.flock(file, fcntl.LOCK_EX); "
+            "print('locked', flush=True); sys.stdin.read()",
+            str(directory.path / "lock"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"locked\n"
+    with pytest.raises(RunError, match="Another process is training in"):
+        directory.claim(CONFIG)
+    holder.kill()
+    holder.communicate()
+    directory.claim(CONFIG)
 
 
 def append_lines(directory, count):
@@ -137,6 +148,37 @@ def test_damaged_files_are_named(directory, name, content, sentence):
         (directory.path / name).write_text(content)
     with pytest.raises(RunError, match=sentence):
         directory.read(name)
+
+
+@pytest.mark.parametrize(
+    ("made_by", "refused"),
+    [
+        ("0.1.0", True),
+        ("0.1.99", True),
+        ("0.0.3.dev2", True),
+        ("0.2.0", False),
+        ("0.2.0.dev1", False),
+        ("0.10.0", False),
+        ("1.0", False),
+        (None, False),  # stopped before it noted its version
+    ],
+)
+def test_runs_of_older_versions_are_refused(directory, made_by, refused):
+    directory.claim(CONFIG)
+    directory.write("environment.json", {"versions": {"mmjax": made_by}} if made_by else {})
+    directory.release()
+    if not refused:
+        assert directory.config() == CONFIG
+        directory.claim(CONFIG)
+        return
+    sentence = (
+        f"The run {directory.path} was made by mmjax {made_by}, whose runs this version "
+        f"({__version__}) cannot read: use that version, or train it again."
+    )
+    for refuses in (directory.config, lambda: directory.claim({"another": 1})):
+        with pytest.raises(RunError) as caught:
+            refuses()
+        assert str(caught.value) == sentence
 
 
 def lines(*steps):

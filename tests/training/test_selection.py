@@ -10,7 +10,16 @@ import jax
 import numpy as np
 import pytest
 
-from mmjax.data import DigitsHalves, Fold, LongTail, Resample, Selected, labels_of, train_batches
+from mmjax.data import (
+    DigitsHalves,
+    Fold,
+    LongTail,
+    Resample,
+    Selected,
+    Target,
+    labels_of,
+    train_batches,
+)
 from mmjax.encoders import MLP
 from mmjax.errors import ConfigError, DataError
 from mmjax.evaluation import Classification
@@ -51,7 +60,7 @@ def test_training_sees_what_is_selected_and_nothing_else():
     assert len(records) > len(long_tail)
     seen = np.concatenate([batch.ids for batch in batches_of(setup.train_batches(), 60)])
     assert set(seen) == set(records)
-    np.testing.assert_array_equal(setup.predictor(setup.create_state())("train").ids, records)
+    np.testing.assert_array_equal(setup.predictor(setup.create_state(), ())("train").ids, records)
     assert len(setup.whole("train")) == 1197
     assert setup.source("valid") is setup.whole("valid")
 
@@ -59,10 +68,11 @@ def test_training_sees_what_is_selected_and_nothing_else():
 def test_without_selections_nothing_changes():
     setup = prepare(changed(selections=()), None)
     assert not isinstance(setup.source("train"), Selected)
-    whole = DigitsHalves().load("train")
-    expected = batches_of(train_batches(whole, batch_size=32, seed=0))
+    whole, options = DigitsHalves().load("train"), {"batch_size": 32, "seed": 0}
+    options["targets"] = DigitsHalves().targets
+    expected = batches_of(train_batches(whole, **options))
     everything = Selected(whole, np.arange(len(whole)))  # the order of training stays, too
-    for ours in (setup.train_batches(), train_batches(everything, batch_size=32, seed=0)):
+    for ours in (setup.train_batches(), train_batches(everything, **options)):
         jax.tree.map(np.testing.assert_array_equal, batches_of(ours), expected)
 
 
@@ -78,7 +88,7 @@ def test_class_weights_are_of_the_selected_data_and_the_config_stays():
     setup = Setup(EXPERIMENT, None)
     counts = np.bincount(labels_of(setup.source("train"), "label"), minlength=10)
     assert counts.max() / counts.min() == pytest.approx(20**0.5, rel=0.1)  # whole examples
-    ready, focal = setup.create_state().program.objectives
+    ready, focal = setup.abstract_state.program.objectives
     np.testing.assert_allclose(ready.class_weights, 10 / counts / (1 / counts).sum(), rtol=1e-12)
     assert focal is EXPERIMENT.objectives[1]
     assert setup.experiment.objectives[0].class_weights == InverseFrequency()
@@ -91,9 +101,9 @@ def test_labels_are_not_read_where_nothing_asks(monkeypatch):
     monkeypatch.setattr("mmjax.training.setup.labels_of", fail)
     monkeypatch.setattr("mmjax.data.selection.labels_of", fail)
     plain = changed(objectives=(CrossEntropy(),), selections=(Fold(0, 2),))
-    Setup(plain, None).create_state()
+    Setup(plain, None).abstract_state  # noqa: B018
     with pytest.raises(AssertionError, match="labels were read"):
-        Setup(EXPERIMENT, None).create_state()
+        Setup(EXPERIMENT, None).abstract_state  # noqa: B018
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, monkeypatch):
@@ -135,7 +145,7 @@ def test_the_final_splits_are_evaluated(tmp_path, splits, expected):
         (changed(selections=(Resample(target="lable"),)), "no target 'lable': did you mean 'label"),
         (
             changed(objectives=(CrossEntropy(target="x", class_weights=EffectiveNumber()),)),
-            "no target 'x'",
+            "no target of digits_halves, for CrossEntropy, 'x'",
         ),
         (
             changed(selections=(LongTail(1000.0),), training=Training(steps=1, batch_size=600)),
@@ -152,12 +162,15 @@ def test_what_does_not_fit_is_refused_before_the_first_step(experiment, sentence
         prepare(experiment, None)
 
 
-def test_labels_beyond_the_classes_cannot_be_counted():
+def test_labels_beyond_the_classes_are_refused():
     @dataclasses.dataclass(frozen=True)
     class FewerClasses(DigitsHalves):
         @property
         def targets(self):
-            return {"label": 9}
+            return {"label": Target("class", 9)}
 
-    with pytest.raises(DataError, match="has the label 9 among 9 classes"):
+    with pytest.raises(
+        DataError,
+        match=r"'label' of the split 'train' of digits_halves is 9 in .* 9 classes are numbered",
+    ):
         prepare(changed(data=FewerClasses(), selections=()), None)

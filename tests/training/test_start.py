@@ -111,7 +111,7 @@ def test_the_parts_named_are_those_of_the_run_and_no_others(aligned, checkpoint,
     source = arrays_of(aligned, ALIGNED, step)
     begun, fresh = started(starting(TUNED, aligned, checkpoint, ("encoders.left",)))
     assert list(begun) == list(fresh)
-    taken = [name for name in begun if name.startswith("params/encoders/left/")]
+    taken = [name for name in begun if name.startswith("params/model/encoders/left/")]
     assert len(taken) == 4
     for name, values in begun.items():
         np.testing.assert_array_equal(values, (source if name in taken else fresh)[name])
@@ -158,7 +158,7 @@ def test_what_is_taken_lies_as_the_new_run_has_it(aligned, mesh):
         assert named_leaves(state)[name].sharding == leaf.sharding
     source = arrays_of(aligned, ALIGNED, 60)
     for name, values in plain(state).items():
-        if name.startswith("params/encoders/"):
+        if name.startswith("params/model/encoders/"):
             np.testing.assert_array_equal(values, source[name])
     # The compiled step takes it as it is.
     batches = setup.train_batches()
@@ -202,7 +202,7 @@ def test_batch_statistics_come_along_and_stay(tmp_path):
     )
     train(source, tmp_path / "source", None)
     trained = arrays_of(tmp_path / "source", source, 2)
-    stats = [name for name in trained if name.startswith("stats/encoders/image/")]
+    stats = [name for name in trained if name.startswith("variables/model/encoders/image/")]
     assert len(stats) == 2
 
     probe = dataclasses.replace(source, model=FusionModel({"image": encoder}, frozen=("image",)))
@@ -212,7 +212,7 @@ def test_batch_statistics_come_along_and_stay(tmp_path):
     for name in stats:
         np.testing.assert_array_equal(after[name], trained[name])
         assert (trained[name] != started(probe)[1][name]).all()
-    head = "params/head/layers/0/kernel"
+    head = "params/model/heads/label/perceptron/layers/0/kernel"
     assert (after[head] != trained[head]).any()
 
 
@@ -283,23 +283,26 @@ WIDER = FusionModel({view: MLP(hidden=(8,), width=7, dropout=0.1) for view in VI
         (
             WIDER,
             ("encoders",),
-            r"of another model \(parameter encoders.left.layers.1.bias is float32\[6\] in it and "
-            r"float32\[7\] here, and 3 more differ\): name in `parts` what both",
+            r"of another model \(parameter encoders.left.perceptron.layers.1.bias is float32\[6\] "
+            r"in it and float32\[7\] here, and 3 more differ\): name in `parts` what both",
         ),
         (
             TUNED.model,
             (),
-            r"\(parameter head.layers.0.bias is absent in it and float32\[10\] here, and 5 more",
+            r"\(parameter heads.label.perceptron.layers.0.bias is absent in it and float32\[10\] "
+            r"here, and 5 more",
         ),
         (
             TUNED.model,
-            ("encoders", "head.layers.0.bias"),
-            r"\(parameter head.layers.0.bias is absent in it and float32\[10\] here\): name",
+            ("encoders", "heads.label.perceptron.layers.0.bias"),
+            r"\(parameter heads.label.perceptron.layers.0.bias is absent in it and float32\[10\] "
+            r"here\): name",
         ),
         (  # what the run has under that part, and the model has not
             FusionModel(ENCODERS, modalities=("right",)),
             ("encoders",),
-            r"\(parameter encoders.left.layers.0.bias is float32\[8\] in it and absent here, and 3",
+            r"\(parameter encoders.left.perceptron.layers.0.bias is float32\[8\] in it and absent "
+            r"here, and 3",
         ),
         (
             DualEncoder(ENCODERS, width=5),
@@ -310,10 +313,10 @@ WIDER = FusionModel({view: MLP(hidden=(8,), width=7, dropout=0.1) for view in VI
         (
             TUNED.model,
             ("encoders.lef",),
-            r"did you mean 'encoders.left'\? .*encoders.right, head.l",
+            r"did you mean 'encoders.left'\? .*encoders.right, heads.label",
         ),
         (TUNED.model, ("",), r"no part of this model, for start.parts, ''\. There are: encoders"),
-        (TUNED.model, ("project",), r"'project'\. There are: encoders, head\."),
+        (TUNED.model, ("project",), r"'project'\. There are: encoders, heads\."),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(
@@ -346,6 +349,10 @@ def cut(run):
             r"60 is damaged \(manifest\.json cannot be read\): make that run again",
         ),
         (lambda run: (run / "config.json").write_text("["), "config.json is damaged"),
+        (
+            lambda run: (run / "environment.json").write_text('{"versions": {"mmjax": "0.1.0"}}'),
+            r"source was made by mmjax 0\.1\.0, whose runs this version .* train it again\.$",
+        ),
     ],
 )
 def test_a_source_that_cannot_be_read_is_one_sentence(copied, tmp_path, damage, sentence):

@@ -12,24 +12,27 @@ from flax import nnx
 from jax.sharding import AxisType
 from parameters import filled
 
-from mmjax.data.dataset import Modality
+from mmjax.data import Modality, Target
 from mmjax.encoders import MLP, LeNet
 from mmjax.fusion import Concat
-from mmjax.models import Classifier, FusionModel
+from mmjax.heads import Classifier
+from mmjax.models import FusionModel
 from mmjax.objectives import DCCA, CrossEntropy
-from mmjax.structs import Batch
-from mmjax.training import AdamW, TrainState, eval_step, train_step
+from mmjax.structs import Batch, Outputs
+from mmjax.training import AdamW, Learner, TrainState, eval_step, train_step
 from mmjax.training.sharding import batch_sharding, state_shardings
-from mmjax.training.step import Program, apply, create_state, loss_of, state_maker
+from mmjax.training.step import Program, create_state, loss_of, merged, state_maker
 
 ROWS = 16
 MODALITIES = {"left": Modality("vector", (6,)), "right": Modality("image", (4, 4, 1))}
+TARGETS = {"label": Target("class", 3)}
 
 
 def model(dropout=0.0, batch_norm=False):
     left = MLP(hidden=(8,), width=4, dropout=dropout)
     right = LeNet(blocks=1, channels=4, width=3, batch_norm=batch_norm)
-    return FusionModel({"left": left, "right": right}, Concat(), Classifier(dropout=dropout))
+    heads = {"label": Classifier(dropout=dropout)}
+    return FusionModel({"left": left, "right": right}, Concat(), heads)
 
 
 MODELS = {
@@ -53,18 +56,18 @@ def state_of(name, objectives=CE, dtype="float32"):
     """A state whose parameters NumPy drew."""
 
     def build():
-        dtype_ = jnp.dtype(dtype)
-        return MODELS[name].build(MODALITIES, {"label": 3}, dtype=dtype_, rngs=nnx.Rngs(0))
+        rngs = nnx.Rngs(0)
+        module = MODELS[name].build(MODALITIES, TARGETS, dtype=jnp.dtype(dtype), rngs=rngs)
+        return Learner(module, [each.build(Outputs({}, {}), rngs=rngs) for each in objectives])
 
-    graphdef, params, stats, _ = filled(build)
+    graphdef, params, statistics, _ = filled(build)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        stats=stats,
+        variables=statistics,
         opt_state=OPTIMIZER.init(params),
         key=jax.random.key(0),
         program=Program(graphdef, OPTIMIZER, objectives),
-        memory=((),) * len(objectives),
     )
 
 
@@ -105,7 +108,7 @@ GOLDEN = {
 def initial_state():
     """A state as a run begins with."""
     make = state_maker(
-        *(MODELS["plain"], MODALITIES, {"label": 3}, CE_AND_DCCA, OPTIMIZER),
+        *(MODELS["plain"], MODALITIES, TARGETS, CE_AND_DCCA, OPTIMIZER),
         seed=0,
         dtype=jnp.dtype("float32"),
     )
@@ -149,24 +152,28 @@ def test_dropout_differs_from_step_to_step():
 
 def test_batch_statistics_change_in_training_only():
     state = state_of("batch_norm")
-    stats = jax.device_get(state.stats)
-    after = jax.device_get(step(state, batch())[0].stats)
-    assert len(jax.tree.leaves(stats)) == 2  # a mean and a variance
-    for old, new in zip(jax.tree.leaves(stats), jax.tree.leaves(after), strict=True):
+    before = jax.device_get(state.variables)
+    after = jax.device_get(step(state, batch())[0].variables)
+    assert len(jax.tree.leaves(before)) == 2  # a mean and a variance
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (old != new).all()
-    assert_same(
-        jax.jit(lambda state, batch: apply(state, state.params, batch, train=False)[1])(
-            state, batch()
-        ),
-        stats,
-    )
+
+    @jax.jit
+    def evaluated(state, batch):
+        learner = merged(state, state.params)
+        learner.model(batch, train=False, rngs=None)
+        return nnx.as_pure(nnx.state(learner, nnx.Not(nnx.Param)))
+
+    assert_same(evaluated(state, batch()), before)
 
 
 def test_evaluation_uses_neither_dropout_nor_the_statistics_of_the_batch():
     evaluate = jax.jit(eval_step)
     half = jax.tree.map(lambda array: array[: ROWS // 2], batch())
     for name in ("dropout", "batch_norm"):
-        whole, part = (evaluate(state_of(name), rows).logits for rows in (batch(), half))
+        whole, part = (
+            evaluate(state_of(name), rows).predictions["label"].values for rows in (batch(), half)
+        )
         # 1e-6: matrix products of another shape.
         np.testing.assert_allclose(part, whole[: ROWS // 2], atol=1e-6)
 
@@ -215,17 +222,23 @@ def test_split_parameters_take_the_same_steps(shape):
 
 
 def test_bfloat16_ends_at_the_objectives():
-    state = state_of("plain", CE, "bfloat16")
+    state = state_of("plain", CE_AND_DCCA, "bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
-    outputs, _ = jax.jit(lambda state, batch: apply(state, state.params, batch, train=False))(
-        state, batch()
-    )
-    assert outputs.logits.dtype == jnp.bfloat16
-    assert outputs.embeddings["left"].dtype == jnp.bfloat16
-    total, (values, _) = jax.jit(functools.partial(loss_of, CE_AND_DCCA))(outputs, batch())
-    assert {value.dtype for value in (total, *values.values())} == {jnp.dtype("float32")}
 
-    logits = np.asarray(outputs.logits).astype(np.float64)
+    outputs = jax.jit(eval_step)(state, batch())
+    assert outputs.predictions["label"].values.dtype == jnp.bfloat16
+    assert outputs.embeddings["left"].dtype == jnp.bfloat16
+
+    @jax.jit
+    def losses(outputs, batch):
+        return {each.name: each(outputs, batch).mean for each in CE_AND_DCCA}
+
+    values = losses(outputs, batch())
+    total, (of_step, _) = jax.eval_shape(loss_of, state, state.params, batch())
+    every = (total, *of_step.values(), *values.values())
+    assert {value.dtype for value in every} == {jnp.dtype("float32")}
+
+    logits = np.asarray(outputs.predictions["label"].values).astype(np.float64)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     expected = -np.mean(log_p[np.arange(ROWS), batch().targets["label"]])
     # 1e-6: float32 after the logits; in bfloat16 it would be 4e-3.
@@ -235,15 +248,13 @@ def test_bfloat16_ends_at_the_objectives():
     for leaf in jax.tree.leaves((next_state.params, next_state.opt_state[1][0].mu, metrics)):
         assert leaf.dtype == jnp.float32
     # 2%: 8 bits of a number, 0.4%, through three layers.
-    _, exact = step(state_of("plain"), batch())
+    _, exact = step(state_of("plain", CE_AND_DCCA), batch())
     np.testing.assert_allclose(metrics["loss"], exact["loss"], rtol=2e-2)
 
 
 def test_compiles_once():
     # The state that comes out has to be laid out and typed as the one that went in.
     state = initial_state()
-    program = dataclasses.replace(state.program, objectives=CE)
-    state = dataclasses.replace(state, program=program, memory=((),))
     shardings = state_shardings(state, mesh())
     jitted = jax.jit(
         chex.assert_max_traces(train_step, n=1), donate_argnums=0, out_shardings=(shardings, None)

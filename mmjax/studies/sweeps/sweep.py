@@ -3,7 +3,7 @@
     sweep = Sweep(
         space={
             "optimizer.learning_rate": LogUniform(1e-4, 1e-2),
-            "model.head.dropout": Uniform(0.0, 0.5),
+            "model.heads.label.dropout": Uniform(0.0, 0.5),
             "model.encoders.image.channels": Integers(4, 32, log=True),
             "model.fusion": Choice({"concat": Concat(), "mean": Mean(width=64)}),
         },
@@ -34,7 +34,6 @@ OWN = {
     "name": "names the directory, not the method",
     "training.seed": "is the same in all trials",
     "training.monitor": "is the metric of the sweep",
-    "training.monitor_mode": "is the direction of the sweep",
     "training.final_splits": "keeps the trials away from `test`",
 }
 
@@ -126,7 +125,8 @@ class Sweep:
     Attributes:
         space: dotted path of the experiment -> the range of its values.
         metric: of the split `valid`, without the split, such as `accuracy`.
-        direction: whether the largest (`max`) or the smallest (`min`) is the best.
+        direction: whether the largest (`max`) or the smallest (`min`) is the best; the same as the
+            metric itself says.
         pruning: whether trials that are worse than the median of the others are stopped early.
         seed: of what the sampler suggests; the trials have the seed of the experiment.
     """
@@ -203,17 +203,32 @@ class Sweep:
         return experiment
 
     def monitored(self, experiment: Experiment) -> Experiment:
-        """The experiment with the metric and the direction of the sweep as its `monitor`."""
-        training = dataclasses.replace(
-            experiment.training, monitor=self.metric, monitor_mode=self.direction
-        )
-        return dataclasses.replace(experiment, training=training)
+        """The experiment with the metric of the sweep as its `monitor`."""
+        return replace_at(experiment, "training.monitor", self.metric)
 
     def trial(self, experiment: Experiment, parameters: Parameters | None = None) -> Experiment:
         """What a trial runs: parameters in place, chosen on `valid`, and `test` never evaluated."""
         if parameters is not None:
             experiment = self.apply(experiment, parameters)
         return replace_at(self.monitored(experiment), "training.final_splits", ("valid",))
+
+    def check_direction(self, directions: Mapping[str, str]) -> None:
+        """Refuses the direction that the metric itself does not have.
+
+        Args:
+            directions: of a run's `result.json`: metric with its split -> `min` or `none`; of all
+                others more is better.
+
+        Raises:
+            ConfigError: where the sweep takes for the best what is the worst.
+        """
+        better = directions.get(f"valid/{self.metric}", "max")
+        if better != self.direction:
+            raise ConfigError(
+                f"Sweep.direction is {self.direction!r}, but of the metric {self.metric!r} "
+                f"{'less' if better == 'min' else 'more'} is better: set it to {better!r}, and "
+                "start the sweep anew with another --run-dir."
+            )
 
     def check(self, experiment: Experiment) -> None:
         """Refuses a sweep that does not fit the experiment, before the first trial.

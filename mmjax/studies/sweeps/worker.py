@@ -49,7 +49,8 @@ def search(plan: SweepPlan, journal: Journal, start: Starter) -> None:
         start: starts a run, or goes on with it.
 
     Raises:
-        ConfigError: where the sweep's metric is not among those of the experiment.
+        ConfigError: where the sweep's metric is not among those of the experiment, or is better in
+            the other direction.
         RunError: where the first trials all fail for the same reason, or files cannot be used.
         Interrupted: on SIGTERM or Ctrl-C, when the running trials have saved.
     """
@@ -198,6 +199,8 @@ class _Worker:
 
     def _complete(self, trial: _Trial, run: RunProcess) -> None:
         result = RunDirectory(self.plan.run_dir(trial.number)).read(RESULT)
+        if "directions" in result:
+            self.plan.sweep.check_direction(result["directions"])
         value = result["metrics"].get(self.metric)
         if value is None:
             self._fail(trial, f"{self.metric} of its best checkpoint is not finite.")

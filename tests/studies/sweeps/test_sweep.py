@@ -167,10 +167,10 @@ def test_ranges_that_do_not_fit_the_experiment_are_refused(experiment, path, eac
 
 
 def test_a_range_whose_ends_fit_only_together_with_others_is_no_error(experiment):
-    dropout = "model.head.dropout"  # 1.0 is refused, what lies below it is not
+    dropout = "model.heads.label.dropout"  # 1.0 is refused, what lies below it is not
     sweep = make(dropout, Uniform(0.0, 1.0))
     sweep.check(experiment)
-    assert sweep.apply(experiment, {dropout: 0.5}).model.head.dropout == 0.5
+    assert sweep.apply(experiment, {dropout: 0.5}).model.heads["label"].dropout == 0.5
     make("optimizer.learning_rate", Integers(1, 2)).check(experiment)  # whole numbers are numbers
 
 
@@ -185,10 +185,49 @@ def test_data_without_valid_is_refused(experiment):
 def test_a_trial_is_chosen_on_valid_and_keeps_away_from_test(experiment):
     sweep = make(metric="loss", direction="min")
     training = sweep.trial(experiment, {RATE: 0.5}).training
-    assert (training.monitor, training.monitor_mode) == ("loss", "min")
+    assert training.monitor == "loss"
     assert training.final_splits == ("valid",)
     assert training.seed == experiment.training.seed
     assert sweep.monitored(experiment).training.final_splits == ()
+
+
+@pytest.mark.parametrize(
+    ("direction", "directions", "said"),
+    [
+        ("max", {}, ""),
+        ("min", {"valid/rmse": "min"}, ""),
+        ("max", {"test/rmse": "min"}, ""),  # of another metric
+        ("min", {}, "is 'min', but of the metric 'rmse' more is better: set it to 'max'"),
+        ("max", {"valid/rmse": "min"}, "is 'max', but of .* less is better: set it to 'min'"),
+    ],
+)
+def test_a_direction_that_the_metric_does_not_have_is_refused(direction, directions, said):
+    sweep = make(metric="rmse", direction=direction)
+    if not said:
+        sweep.check_direction(directions)
+        return
+    with pytest.raises(ConfigError, match=said) as caught:
+        sweep.check_direction(directions)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_the_first_trial_tells_that_the_direction_is_wrong(tmp_path, direction):
+    class Measured(sweep_fakes.FakeRun):
+        """A run of a metric of which less is better."""
+
+        def __init__(self, run_dir, config, **options):
+            super().__init__(run_dir, config, **options)
+            result = json.loads((run_dir / "result.json").read_text())
+            result["directions"] = {"valid/accuracy": "min"}
+            (run_dir / "result.json").write_text(json.dumps(result))
+
+    sweep = dataclasses.replace(sweep_fakes.SWEEP, direction=direction)
+    if direction == "min":
+        assert len(sweep_fakes.run(tmp_path / "sweep", 2, sweep, Measured).trials()) == 2
+    else:
+        with pytest.raises(ConfigError, match="less is better: set it to 'min'"):
+            sweep_fakes.run(tmp_path / "sweep", 2, sweep, Measured)
 
 
 def test_a_sweep_is_json(experiment):

@@ -19,13 +19,13 @@ from mmjax.models import (
     DualEncoder,
     FusionModel,
     VariationalCCA,
-    embedding_widths,
+    abstract_outputs,
 )
-from mmjax.objectives import DCCA, NOI, RunningCovariance, SoftCCA
+from mmjax.objectives import DCCA, NOI, SoftCCA
 from mmjax.training import Experiment, Interrupted, Training, loop, train
 from mmjax.training.checkpoints import Checkpoints, named_leaves
 from mmjax.training.restore import restore_run
-from mmjax.training.step import apply, loss_of, state_maker, train_step
+from mmjax.training.step import apply, loss_of, merged, state_maker, train_step
 
 VIEWS = ("left", "right")
 DATA, ENCODERS = DigitsHalves(), {view: MLP(hidden=(8,), width=3) for view in VIEWS}
@@ -58,64 +58,84 @@ def states():
     return state, first, step(first, batch(1))[0]
 
 
-def test_a_step_takes_the_memory_on():
+def kept_by(state, objective):
+    """The running covariances of both views."""
+    return merged(state, state.params).objectives[objective].covariances
+
+
+def test_a_step_takes_the_statistics_on():
     begun, first, second = states()
-    shapes = [jax.tree.map(jnp.shape, kept) for kept in begun.memory]
-    assert shapes[1] == ()
-    assert shapes[0] == shapes[2] == (RunningCovariance((3, 3), ()),) * 2
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(begun.memory))
+    leaves = {name: leaf for name, leaf in named_leaves(begun).items() if "variables" in name}
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    assert shapes == {
+        f"variables/objectives/{objective}/{part}/{side}": shape
+        for objective in (0, 2)
+        for side in (0, 1)
+        for part, shape in (("totals", (3, 3)), ("weights", ()))
+    }
+    assert all((leaf == 0).all() for leaf in leaves.values())
+    assert all(name.startswith("model/") for name in names_of(begun.params))
     covariances = []
     for state, number in ((begun, 0), (first, 1)):
-        outputs, _ = apply(state, state.params, batch(number), train=True, key=state.key)
+        outputs = apply(state, state.params, batch(number), train=True, key=state.key)
         covariances.append([np.cov(outputs.embeddings[view].T) for view in VIEWS])
     for side in range(2):
         # 1e-5: float32 sums.
         before, after = covariances[0][side], covariances[1][side]
-        np.testing.assert_allclose(first.memory[0][side].mean, before, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(
-            second.memory[0][side].mean, (0.9 * before + after) / 1.9, rtol=1e-5, atol=1e-6
-        )
-        assert second.memory[0][side].weight == np.float32(1.9)
-        assert second.memory[2][side].weight == 1.5
-    assert {name for name in named_leaves(second) if name.startswith("memory")} == {
-        f"memory/{objective}/{side}/{part}"
-        for objective in (0, 2)
-        for side in (0, 1)
-        for part in ("total", "weight")
-    }
+        found = kept_by(first, 0)[side].mean
+        np.testing.assert_allclose(found, before, rtol=1e-5, atol=1e-6)
+        found = kept_by(second, 0)[side].mean
+        np.testing.assert_allclose(found, (0.9 * before + after) / 1.9, rtol=1e-5, atol=1e-6)
+        assert kept_by(second, 0)[side].weight == np.float32(1.9)
+        assert kept_by(second, 2)[side].weight == 1.5
 
 
-def test_the_gradient_neither_reaches_the_memory_nor_comes_from_what_is_kept():
+def names_of(tree):
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+
+
+def test_evaluation_leaves_them_as_they_are():
+    _, state, _ = states()
+    learner = merged(state, state.params)
+    outputs = learner.model(batch(1), train=False, rngs=None)
+    for objective in learner.objectives:
+        objective(outputs, batch(1), train=False, rngs=None)
+    after = nnx.as_pure(nnx.state(learner, nnx.Not(nnx.Param)))
+    jax.tree.map(np.testing.assert_array_equal, after, state.variables)
+
+
+def test_the_gradient_neither_reaches_them_nor_comes_from_what_is_kept():
     _, state, _ = states()
 
-    def loss(params, memory):
-        outputs, _ = apply(state, params, batch(1), train=True, key=state.key)
-        total, (_, kept) = loss_of(OBJECTIVES, outputs, batch(1), memory)
+    def loss(params, variables):
+        before = state.replace(variables=variables)
+        total, (_, kept) = loss_of(before, params, batch(1), key=state.key)
         return total, kept
 
-    def with_what_is_kept(params, memory):
-        total, kept = loss(params, memory)
+    def with_what_is_kept(params, variables):
+        total, kept = loss(params, variables)
         return total + 1e3 * sum(leaf.sum() for leaf in jax.tree.leaves(kept))
 
     both = jax.jit(
-        lambda params, memory: (
-            jax.grad(lambda *given: loss(*given)[0], argnums=(0, 1))(params, memory),
-            jax.grad(with_what_is_kept)(params, memory),
+        lambda params, variables: (
+            jax.grad(lambda *given: loss(*given)[0], argnums=(0, 1))(params, variables),
+            jax.grad(with_what_is_kept)(params, variables),
         )
     )
-    (of_params, of_memory), same = both(state.params, state.memory)
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(of_memory))
+    (of_params, of_variables), same = both(state.params, state.variables)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(of_variables))
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(of_params)) > 1e-3
     # 1e-6: one program, added in two orders.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6, 1e-7), of_params, same)
 
 
-def test_a_memory_that_is_not_finite_is_not_saved(tmp_path):
+def test_what_is_not_finite_is_not_saved(tmp_path):
     state = states()[1]
-    broken = jax.tree.map(lambda leaf: leaf * np.inf, state.memory)
+    broken = jax.tree.map(lambda leaf: leaf * np.inf, state.variables)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     with pytest.raises(RunError, match="after 1 steps is not finite"):
-        checkpoints.save(state.replace(memory=broken), None, {})
+        checkpoints.save(state.replace(variables=broken), None, {})
     assert checkpoints.steps() == []
 
 
@@ -145,13 +165,14 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(tmp_path, mo
         with pytest.raises(Interrupted, match="Stopped at step 3 of 8"):
             train(EXPERIMENT, stopped, None)
     kept = arrays_of(stopped)
-    np.testing.assert_allclose(kept["memory/0/0/weight"], 1 + 0.9 + 0.81, rtol=1e-6)
+    np.testing.assert_allclose(kept["variables/objectives/0/weights/0"], 1 + 0.9 + 0.81, rtol=1e-6)
     train(EXPERIMENT, stopped, None)
     assert (whole / "metrics.jsonl").read_bytes() == (stopped / "metrics.jsonl").read_bytes()
     found = arrays_of(stopped)
-    assert sum(name.startswith("memory/") for name in found) == 8
+    assert sum(name.startswith("variables/objectives/") for name in found) == 8
     jax.tree.map(np.testing.assert_array_equal, found, arrays_of(whole))
-    assert not np.array_equal(kept["memory/0/0/total"], found["memory/0/0/total"])
+    total = "variables/objectives/0/totals/0"
+    assert not np.array_equal(kept[total], found[total])
 
 
 def test_a_view_that_the_model_does_not_embed_is_refused():
@@ -193,18 +214,21 @@ def test_widths_are_found_from_shapes_alone():
             module = model.build(
                 data.modalities, data.targets, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)
             )
-            found.append(embedding_widths(module, data.modalities))
+            shapes = abstract_outputs(module, data.modalities, data.targets).embeddings
+            found.append({name: leaf.shape[-1] for name, leaf in shapes.items()})
             return nnx.state(module, nnx.Param)
 
         jax.eval_shape(build)
         assert found == [expected]
 
 
-def test_one_objective_by_itself_needs_no_memory():
+def test_the_loss_is_the_weighted_sum_of_the_objectives():
     state = states()[0]
-    outputs, _ = apply(state, state.params, batch(0), train=True, key=state.key)
-    whole = loss_of(OBJECTIVES, outputs, batch(0), state.memory)[0]
-    np.testing.assert_allclose(loss_of(OBJECTIVES, outputs, batch(0))[0], whole, rtol=1e-6)
-    weighted = sum(each.weight * each(outputs, batch(0)) for each in OBJECTIVES)
+    whole, (values, _) = loss_of(state, state.params, batch(0), key=state.key)
+    learner = merged(state, state.params)
+    outputs = learner.model(batch(0), train=True, rngs=nnx.Rngs(dropout=state.key))
+    terms = [each(outputs, batch(0), train=True, rngs=None) for each in learner.objectives]
+    weighted = sum(each.weight * term.mean for each, term in zip(OBJECTIVES, terms, strict=True))
     np.testing.assert_allclose(weighted, whole, rtol=1e-6)  # float32 sums
-    assert OBJECTIVES[1].memory({}.__getitem__) == ()
+    for each, term in zip(OBJECTIVES, terms, strict=True):
+        np.testing.assert_allclose(values[each.name], term.mean, rtol=1e-6)
