@@ -15,6 +15,7 @@ _PARTS = (
     "encoders",
     "evaluation",
     "fusion",
+    "heads",
     "layers",
     "models",
     "objectives",
