@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mmjax.data import Shapes, shapes_render, shapes_targets
 from mmjax.data.checks import with_known_targets
+from mmjax.data.preview import preview
 from mmjax.errors import ConfigError, DataError
 from mmjax.structs import Batch
 
@@ -110,3 +112,19 @@ def test_captions_that_do_not_fit_the_declaration_are_refused():
         check(wrong)
     with pytest.raises(DataError, match=r"of the shape \(13,\), but is declared as \(12,\)"):
         check(np.pad(captions, ((0, 0), (0, 1))))
+
+
+def test_a_preview_names_labels_and_words(tmp_path, monkeypatch):
+    titles = []
+
+    def note(figure, *args, **options):
+        titles.extend(axes.get_title() for axes in figure.axes if axes.get_title())
+
+    monkeypatch.setattr(Figure, "savefig", note)
+    data = dataclasses.replace(ALL, tasks=("attributes", "caption"))
+    preview(data, None, tmp_path / "shapes.png", count=2)
+    assert len(titles) == 2
+    for title in titles:
+        assert "texture" in title
+        assert "the" in title.partition("caption ")[2].split()
+        assert "<end>" not in title
