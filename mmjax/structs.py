@@ -78,12 +78,14 @@ class Target:
         classes: C; 0 for numbers.
         shape: of a `number` (empty for one value) or of `tokens` (L,).
         names: of the classes, labels or tokens, C of them; empty where they have no names.
+        end: the id that ends a sequence of `tokens`, its last token; 0 where none does.
     """
 
     kind: str
     classes: int = 0
     shape: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
+    end: int = 0
 
     def __post_init__(self) -> None:
         if self.kind in ("class", "labels", "tokens") and self.classes < 1:
@@ -95,6 +97,17 @@ class Target:
             raise ConfigError(
                 f"A target of {self.classes} classes has {len(self.names)} names: give one for "
                 "each class, or none."
+            )
+        if self.kind == "tokens" and len(self.shape) != 1:
+            raise ConfigError(
+                f"A target of tokens has the shape {self.shape}: give the number of tokens of the "
+                f"longest sequence, as in Target('tokens', {self.classes}, (16,))."
+            )
+        if self.end and not (self.kind == "tokens" and 0 < self.end < self.classes):
+            raise ConfigError(
+                f"A target of the kind {self.kind!r} with {self.classes} classes ends with "
+                f"{self.end}: give the id of a token, from 1 to {self.classes - 1}, to a target of "
+                "tokens alone."
             )
 
     @property

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmjax.audio import frame_mask, log_mel
-from mmjax.data.dataset import Dataset, Modality
+from mmjax.data.dataset import Dataset, Modality, Target
 from mmjax.errors import ConfigError
 from mmjax.structs import Batch
 
@@ -120,8 +120,9 @@ def _figure(dataset: Dataset, batch: Batch, title: str) -> Figure:
                 _write(axes, "absent", _FAINT)
     for column, axes in enumerate(grid[0]):
         lines = [f"record {batch.ids[column]}"]
-        for name, target in batch.targets.items():
-            lines.append(f"{name} {_numbers(np.asarray(target[column]))}")
+        for name, values in batch.targets.items():
+            said = _in_words(dataset.targets.get(name), np.asarray(values[column]))
+            lines += textwrap.wrap(f"{name} {said}", _CHARACTERS + 4)
         axes.set_title("\n".join(lines), fontsize=9, parse_math=False)
     return figure
 
@@ -250,6 +251,19 @@ def _write(axes: Axes, words: str, colour: str) -> None:
     text = axes.text(0.5, 0.5, broken, ha="center", va="center", fontsize=9, color=colour)
     text.set_transform(axes.transAxes)
     text.set_parse_math(False)
+
+
+def _in_words(target: object, values: np.ndarray) -> str:
+    """The names of the labels that apply, or of the tokens; numbers where they have no names."""
+    if (
+        not isinstance(target, Target)
+        or not target.names
+        or target.kind not in ("labels", "tokens")
+    ):
+        return _numbers(values)
+    if target.kind == "labels":
+        return ", ".join(target.names[column] for column in np.flatnonzero(values > 0.5))
+    return " ".join(target.names[token] for token in values if token not in (0, target.end))
 
 
 def _numbers(values: np.ndarray) -> str:

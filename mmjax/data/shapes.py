@@ -18,7 +18,7 @@ from typing import ClassVar, get_args
 
 import numpy as np
 
-from mmjax.data import shapes_information, shapes_random, shapes_render
+from mmjax.data import shapes_information, shapes_random, shapes_render, shapes_targets
 from mmjax.data.dataset import About, Dataset, Modality, Source, Target
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.structs import Batch
@@ -52,6 +52,8 @@ class Shapes(Dataset):
             to [0, 1]; a few hundredths hide nothing.
         waveform_noise: the same for the valid samples of the sound, clipped to [-1, 1].
         seed: chooses the examples, not the shuffling; 0 or more.
+        tasks: the targets: `label`, the class; `attributes`, what is shown, as several labels;
+            `caption`, what is said, as tokens. See `shapes_targets`.
         train_size: number of examples of the split `train`.
         valid_size: number of examples of the split `valid`.
         test_size: number of examples of the split `test`.
@@ -67,6 +69,7 @@ class Shapes(Dataset):
     train_size: int = 20_000
     valid_size: int = 1_000
     test_size: int = 4_000
+    tasks: tuple[str, ...] = ("label",)
 
     name: ClassVar[str] = "shapes"
     about: ClassVar[About] = About(
@@ -80,6 +83,9 @@ class Shapes(Dataset):
         if self.information not in kinds:
             raise unknown_name("kind of information in shapes", self.information, kinds)
         _check_modalities([self.unique_to])
+        for task in self.tasks:
+            if task not in shapes_targets.TASKS:
+                raise unknown_name("task of shapes", task, shapes_targets.TASKS)
         if not 2 <= self.classes <= shapes_information.NEUTRAL:
             raise ConfigError(f"shapes: classes is {self.classes}; choose 2, 3 or 4.")
         if not 0 <= self.noise <= 1:
@@ -114,7 +120,13 @@ class Shapes(Dataset):
     @property
     def targets(self) -> dict[str, Target]:
         """Target name -> what is to be predicted of one example."""
-        return {"label": Target("class", self.classes)}
+        labels = [name for *_, name in shapes_targets.label_names(self._carriers, self.classes)]
+        targets = {
+            "label": Target("class", self.classes),
+            "attributes": Target("labels", len(labels), names=tuple(labels)),
+            "caption": shapes_targets.caption_target(),
+        }
+        return {task: targets[task] for task in self.tasks}
 
     def load(self, split: str, folder: Path | None = None) -> Source:
         """Opens a split; `folder` is not looked at. See `Dataset.load`."""
@@ -156,8 +168,43 @@ class Shapes(Dataset):
         )
 
     def caption(self, ids: np.ndarray) -> str:
-        """The words of the ids [L] of one caption, without the padding."""
-        return " ".join(shapes_render.vocabulary()[number] for number in ids if number)
+        """The words of the ids [L] of one caption, without the padding and the end token."""
+        words = shapes_render.vocabulary()
+        return " ".join(words[number] for number in ids if 0 < number < len(words))
+
+    def equivalent(self, target: str, ids: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Whether two captions are both grammatical and say the same, in whatever order.
+
+        Args:
+            target: `caption`.
+            ids: [B, 12] tokens.
+            other: likewise.
+
+        Returns:
+            [B] bool.
+
+        Raises:
+            ConfigError: for another target.
+        """
+        if target != "caption":
+            raise unknown_name("caption among the targets of shapes, called", target, ["caption"])
+        one, two = shapes_targets.parse(ids), shapes_targets.parse(other)
+        return (one >= 0).all(axis=1) & (one == two).all(axis=1)
+
+    @property
+    def _carriers(self) -> tuple[str, ...]:
+        return shapes_information.carriers(self.information, self.unique_to)
+
+    def _targets(self, attributes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Task -> [B, ...], of the tasks chosen."""
+        make = {
+            "label": lambda: attributes["label"],
+            "attributes": lambda: shapes_targets.attribute_labels(
+                attributes, self._carriers, self.classes
+            ),
+            "caption": lambda: shapes_targets.caption_tokens(attributes),
+        }
+        return {task: make[task]() for task in self.tasks}
 
     def _size(self, split: str) -> int:
         return {"train": self.train_size, "valid": self.valid_size, "test": self.test_size}[split]
@@ -204,9 +251,9 @@ class _ShapesSource:
 
     @property
     def targets(self) -> dict[str, np.ndarray]:
-        """The labels of all examples, [N]."""
+        """Target -> its values for all examples, [N, ...]."""
         attributes, _ = self.dataset._example(self.split, np.arange(len(self)))
-        return {"label": attributes["label"]}
+        return self.dataset._targets(attributes)
 
     def take(self, indices: np.ndarray) -> Batch:
         """Renders examples; see `Source.take`."""
@@ -229,7 +276,7 @@ class _ShapesSource:
             {"image": image, "text": text, "audio": audio},
             indices,
             masks={"text": text != 0, "audio": sounding},
-            targets={"label": attributes["label"]},
+            targets=dataset._targets(attributes),
         )
 
 

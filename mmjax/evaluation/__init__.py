@@ -6,6 +6,8 @@ from mmjax.evaluation.clustering import Clustering, clustering_accuracy
 from mmjax.evaluation.correlation import HeldOutCorrelation, RawCorrelation
 from mmjax.evaluation.evaluate import Figures, evaluate
 from mmjax.evaluation.evaluator import Evaluator, Lower, Neither, Reads, StreamedEvaluator, Value
+from mmjax.evaluation.exact_match import ExactMatch
+from mmjax.evaluation.grammar_match import Equivalence, GrammarMatch
 from mmjax.evaluation.metrics import Confusion
 from mmjax.evaluation.multi_label import MultiLabelClassification
 from mmjax.evaluation.predictor import Predictions, Predictor
@@ -23,9 +25,12 @@ __all__ = [
     "Classification",
     "Clustering",
     "Confusion",
+    "Equivalence",
     "Evaluator",
+    "ExactMatch",
     "Figures",
     "GCCAProjection",
+    "GrammarMatch",
     "HeldOutCorrelation",
     "LinearProbe",
     "Lower",

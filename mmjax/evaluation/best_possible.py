@@ -57,7 +57,7 @@ class BestPossible(StreamedEvaluator):
                 "evaluation BestPossible out, or use the data set 'shapes'."
             )
 
-    def state(self, outputs: Outputs, batch: Batch) -> _Right:
+    def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> _Right:
         """See `StreamedEvaluator.state`."""
         logits, labels = known_logits(outputs, batch, self.target)
         right = int((np.argmax(logits, axis=1) == labels).sum())

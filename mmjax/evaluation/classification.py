@@ -35,7 +35,7 @@ class Classification(StreamedEvaluator):
         """See `Evaluator.check`."""
         check_prediction(self.target, ("class",), task)
 
-    def state(self, outputs: Outputs, batch: Batch) -> Confusion:
+    def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> Confusion:
         """See `StreamedEvaluator.state`."""
         logits, labels = known_logits(outputs, batch, self.target)
         return Confusion.of(labels, np.argmax(logits, axis=1), logits.shape[1])

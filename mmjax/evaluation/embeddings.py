@@ -8,8 +8,8 @@ from flax import nnx
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.evaluation.evaluator import Task
 from mmjax.evaluation.predictor import Predictor
-from mmjax.models import abstract_outputs
-from mmjax.structs import Outputs
+from mmjax.models import abstract_generated, abstract_outputs
+from mmjax.structs import Outputs, Prediction
 
 
 def paired_embeddings(
@@ -52,6 +52,22 @@ def check_prediction(target: str, kinds: tuple[str, ...], task: Task) -> None:
     predicted = shapes_of(task).predictions
     if target not in predicted:
         raise unknown_name("head of the model for the target", target, predicted)
+
+
+def check_generated(target: str, task: Task) -> None:
+    """Refuses a target that is not of tokens, or that the model does not write."""
+    check_target(target, task, ("tokens",))
+    modalities, targets = task.data.modalities, task.data.targets
+    found: list[dict[str, Prediction]] = []
+
+    def build() -> None:
+        rngs = nnx.Rngs(0)
+        module = task.model.build(modalities, targets, dtype=jnp.dtype("float32"), rngs=rngs)
+        found.append(abstract_generated(module, modalities, targets))
+
+    jax.eval_shape(build)
+    if target not in found[0]:
+        raise unknown_name("head of the model that writes the target", target, found[0])
 
 
 def check_target(target: str, task: Task, kinds: tuple[str, ...] = ("class",)) -> None:

@@ -120,12 +120,13 @@ class StreamedEvaluator(Evaluator):
     """Base of the evaluations that are computed batch by batch."""
 
     @abc.abstractmethod
-    def state(self, outputs: Outputs, batch: Batch) -> Any:
+    def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> Any:
         """What is kept of one batch.
 
         Args:
             outputs: what this evaluation reads of the model's outputs, as NumPy arrays.
             batch: the examples, none of them padding.
+            data: the data set, which knows its targets and which of their values mean the same.
 
         Returns:
             Numbers and arrays whose shape does not depend on the number of examples.

@@ -37,7 +37,7 @@ class MultiLabelClassification(StreamedEvaluator):
         """See `Evaluator.check`."""
         check_prediction(self.target, ("labels",), task)
 
-    def state(self, outputs: Outputs, batch: Batch) -> dict[str, np.ndarray]:
+    def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> dict[str, np.ndarray]:
         """See `StreamedEvaluator.state`."""
         said = outputs.predictions[self.target].values > 0
         true = np.asarray(batch.targets[self.target]) > 0.5

@@ -10,7 +10,7 @@ import numpy as np
 from mmjax.data import Dataset, Selected, Source, eval_batches
 from mmjax.errors import DataError, RunError
 from mmjax.evaluation.evaluator import Evaluator, Reads, StreamedEvaluator
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Prediction
 
 Found = TypeVar("Found")
 
@@ -111,7 +111,7 @@ class Predictor:
         parts, states = [], [None] * len(streamed)
         for outputs, batch in self._outputs(split, rows):
             for place, evaluator in enumerate(streamed):
-                new, old = evaluator.state(outputs, batch), states[place]
+                new, old = evaluator.state(outputs, batch, self.data), states[place]
                 states[place] = new if old is None else evaluator.merge(old, new)
             if key is not None:
                 parts.append(self._kept(outputs, batch))
@@ -165,10 +165,7 @@ class Predictor:
             "predictions": {
                 name: each.values.astype(np.float32) for name, each in outputs.predictions.items()
             },
-            "generated": {
-                name: np.where(each.mask, each.values, 0)
-                for name, each in outputs.generated.items()
-            },
+            "generated": {name: written_ids(each) for name, each in outputs.generated.items()},
             "targets": targets,
             "target_masks": masks,
             "ids": batch.ids,
@@ -180,6 +177,12 @@ def some(count: int, examples: int, seed: int) -> np.ndarray:
     if examples == 0 or examples >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, examples, replace=False))
+
+
+def written_ids(prediction: Prediction) -> np.ndarray:
+    """The ids [B, L] of generated tokens, 0 where there is no token."""
+    ids = np.asarray(prediction.values)
+    return ids if prediction.mask is None else np.where(prediction.mask, ids, 0)
 
 
 def _floats(outputs: Outputs) -> Iterator[tuple[str, np.ndarray]]:

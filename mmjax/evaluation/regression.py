@@ -35,7 +35,7 @@ class Regression(StreamedEvaluator):
         """See `Evaluator.check`."""
         check_prediction(self.target, ("number",), task)
 
-    def state(self, outputs: Outputs, batch: Batch) -> "_Moments":
+    def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> "_Moments":
         """See `StreamedEvaluator.state`."""
         predicted = np.asarray(outputs.predictions[self.target].values, np.float64)
         numbers = np.asarray(batch.targets[self.target], np.float64)

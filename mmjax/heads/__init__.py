@@ -7,6 +7,7 @@ from mmjax.heads.classifier import Classifier
 from mmjax.heads.head import Head, HeadModule
 from mmjax.heads.multi_label import MultiLabel
 from mmjax.heads.regressor import Regressor
+from mmjax.heads.token_decoder import TokenDecoder
 from mmjax.structs import Target
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "HeadModule",
     "MultiLabel",
     "Regressor",
+    "TokenDecoder",
     "default_head",
 ]
 
@@ -24,6 +26,7 @@ DEFAULTS: Mapping[str, type[Head]] = {
     "class": Classifier,
     "labels": MultiLabel,
     "number": Regressor,
+    "tokens": TokenDecoder,
 }
 
 

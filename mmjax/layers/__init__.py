@@ -1,7 +1,8 @@
 """What encoders, fusions and heads share."""
 
-from mmjax.layers.attention import Attention
+from mmjax.layers.attention import Attention, KeysValues
 from mmjax.layers.convolution import ConvBlock
+from mmjax.layers.decoder import DecoderCache, TransformerDecoder
 from mmjax.layers.dropout import checked_dropout
 from mmjax.layers.perceptron import Activation, Perceptron
 from mmjax.layers.pooling import max_pool
@@ -11,8 +12,11 @@ __all__ = [
     "Activation",
     "Attention",
     "ConvBlock",
+    "DecoderCache",
+    "KeysValues",
     "Perceptron",
     "Transformer",
+    "TransformerDecoder",
     "checked_dropout",
     "max_pool",
 ]

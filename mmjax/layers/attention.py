@@ -1,11 +1,20 @@
 """Multi-head attention with a mask over the keys."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from mmjax.errors import ConfigError
+
+
+class KeysValues(NamedTuple):
+    """What queries attend to: the keys and values of tokens, projected and split into heads."""
+
+    keys: jax.Array  # [B, Tk, H, D / H]
+    values: jax.Array  # likewise
 
 
 class Attention(nnx.Module):
@@ -43,14 +52,20 @@ class Attention(nnx.Module):
         key_mask: Bool[Array, "B Tk"],
     ) -> Float[Array, "B Tq D"]:
         """Attends from `queries` to the `keys` that `key_mask` allows; finite where it is none."""
+        return self.attend(queries, self.keys_values(keys), key_mask[:, None, :])
 
-        def split(x: jax.Array) -> jax.Array:
-            return x.reshape(*x.shape[:2], self.heads, -1)
+    def keys_values(self, tokens: Float[Array, "B Tk D"]) -> KeysValues:
+        """The keys and values of tokens: a decoder computes them once for each token."""
+        return KeysValues(self._split(self.key(tokens)), self._split(self.value(tokens)))
 
+    def attend(
+        self, queries: Float[Array, "B Tq D"], to: KeysValues, mask: Bool[Array, "#B #Tq Tk"]
+    ) -> Float[Array, "B Tq D"]:
+        """Attends to keys and values that are there already; `mask` says which of them."""
         attended = jax.nn.dot_product_attention(
-            split(self.query(queries)),
-            split(self.key(keys)),
-            split(self.value(keys)),
-            mask=key_mask[:, None, None, :],
+            self._split(self.query(queries)), to.keys, to.values, mask=mask[:, None]
         )
         return self.out(attended.reshape(queries.shape))
+
+    def _split(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], self.heads, -1)

@@ -4,7 +4,7 @@ from mmjax.models.autoencoder import Autoencoder
 from mmjax.models.decoders import Decoder
 from mmjax.models.dual_encoder import DualEncoder
 from mmjax.models.fusion_model import FusionModel
-from mmjax.models.model import Model, ModelModule, abstract_outputs
+from mmjax.models.model import Model, ModelModule, abstract_generated, abstract_outputs
 from mmjax.models.multi_encoder import MultiEncoder
 from mmjax.models.variational_cca import VariationalCCA
 
@@ -17,5 +17,6 @@ __all__ = [
     "ModelModule",
     "MultiEncoder",
     "VariationalCCA",
+    "abstract_generated",
     "abstract_outputs",
 ]

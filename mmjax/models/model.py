@@ -12,7 +12,7 @@ from flax import nnx
 
 from mmjax.encoders import Encoder
 from mmjax.errors import ConfigError, unknown_name
-from mmjax.structs import Batch, Features, Modality, Outputs, Target, unit_floats
+from mmjax.structs import Batch, Features, Modality, Outputs, Prediction, Target, unit_floats
 
 
 class ModelModule(Protocol):
@@ -125,12 +125,32 @@ def abstract_outputs(
     module: Any, modalities: Mapping[str, Modality], targets: Mapping[str, Target]
 ) -> Outputs:
     """The shapes of what a module returns for two examples; nothing is computed."""
-    batch = Batch.of(
+    batch = _blank(modalities, targets)
+    return jax.eval_shape(lambda batch: module(batch, train=False, rngs=None), batch)
+
+
+def abstract_generated(
+    module: Any, modalities: Mapping[str, Modality], targets: Mapping[str, Target]
+) -> dict[str, Prediction]:
+    """The shapes of what a module writes for two examples: target -> ids [2, L] and their mask.
+
+    Raises:
+        ConfigError: for a module that does not write.
+    """
+    if not hasattr(module, "generate"):
+        raise ConfigError(
+            "The model does not write tokens: take a FusionModel, with a decoder in `heads`."
+        )
+    return jax.eval_shape(lambda batch: module.generate(batch), _blank(modalities, targets))
+
+
+def _blank(modalities: Mapping[str, Modality], targets: Mapping[str, Target]) -> Batch:
+    """Two examples of zeros."""
+    return Batch.of(
         {name: modality.blank(2) for name, modality in modalities.items()},
         np.arange(2),
         targets={name: target.blank(2) for name, target in targets.items()},
     )
-    return jax.eval_shape(lambda batch: module(batch, train=False, rngs=None), batch)
 
 
 def encoder_paths(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
