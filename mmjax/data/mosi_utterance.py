@@ -39,8 +39,8 @@ class MOSIUtterance(Dataset):
 
     Splits: those of Poria et al., by video, train 1,447 and test 752 utterances; `valid` is
     `valid_videos` of the 62 training videos. The text and visual features were fitted with the
-    labels of all 62, so figures on train and valid are higher than those on test, and `valid` is no
-    good to choose by.
+    labels of all 62, so scores on train and valid are far too high, and `valid` is not suitable for
+    model selection.
 
     The file holds one array for each modality, [2199, width], and [2199] each: `sentiment`, NaN
     where it is not known; `label_binary`, 1 for positive; `poria_split`, 0 for train and 1 for

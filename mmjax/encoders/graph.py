@@ -32,9 +32,9 @@ class GraphEncoder(Encoder):
         "node_mask": Modality("vector", (N,), "bool")
         "edge_mask": Modality("vector", (E,), "bool")
 
-    A masked node has no valid token, and its edges carry nothing; nor does a masked edge. An edge
-    to a node outside 0 to N - 1 is refused among the first examples of a split; later it makes the
-    tokens of its graph NaN, which stops a training run.
+    A masked node has no valid token, and neither sends nor receives messages; a masked edge carries
+    none. An edge to a node outside 0 to N - 1 is refused among the first examples of a split; later
+    it makes the tokens of its graph NaN, which stops a training run.
 
     Attributes:
         rounds: of message passing, how many edges away a token sees; 0 reads the nodes alone.

@@ -25,13 +25,13 @@ class TableEncoder(Encoder):
 
     The modality has these parts, of which `numbers` or `categories` may be left out:
 
-        "numbers": Modality("vector", (n,)), of similar size in all columns: nothing scales them
+        "numbers": Modality("vector", (n,)), on similar scales: they are not standardised here
         "known": Modality("vector", (n,), "bool"), which numbers are known; left out: all are
         "categories": Modality("vector", (m,), "int32", vocabulary=C), ids below C in every column
 
-    What stands in `numbers` where it is not known reaches nothing, but has to be finite. A category
-    outside the vocabulary is refused among the first examples of a split; later it makes the tokens
-    of its example NaN, which stops a training run.
+    The values of unknown numbers are ignored, but must be finite. A category outside the vocabulary
+    is refused among the first examples of a split; later it makes the tokens of its example NaN,
+    which stops a training run.
 
     Attributes:
         width: D of the tokens.

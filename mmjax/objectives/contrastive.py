@@ -245,10 +245,9 @@ def sigmoid_contrastive(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def at_most(x: jax.Array, most: float) -> jax.Array:
-    """min(x, most), whose gradient at the bound lets descent come back, but not go further.
+    """min(x, most), with a gradient by which descent can lower x from the bound, but not raise it.
 
-    Where x is at `most` or above, a negative gradient, by which descent would raise x, is 0; any
-    other gradient is that of x.
+    Where x is `most` or more, a negative gradient is replaced by 0; every other gradient passes.
     """
     return jnp.minimum(x, jnp.asarray(most, x.dtype))
 
