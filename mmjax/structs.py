@@ -34,7 +34,7 @@ class Modality:
         dtype: of the array; empty for int32 of `text` and float32 of all others. Values of type
             uint8 (pictures, frames) stay so until they are on the device, where they are divided by
             255.
-        vocabulary: number of word ids, for `text` (ids are below it).
+        vocabulary: number of ids, for `text` and other parts that hold ids (all are below it).
         sample_rate: samples a second, for `audio`.
         words: of a `text`, in the order of their ids; empty where they are not known.
         parts: name -> what one array of a tree is, for a modality of several arrays, such as the

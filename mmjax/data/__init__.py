@@ -7,6 +7,7 @@ from mmjax.data.described import DescribedData
 from mmjax.data.digits_halves import DigitsHalves
 from mmjax.data.mfeat import Mfeat
 from mmjax.data.mnist_halves import MNISTHalves
+from mmjax.data.mosi_utterance import MOSIUtterance
 from mmjax.data.noisy_mnist import NoisyMNIST
 from mmjax.data.pipeline import eval_batches, train_batches
 from mmjax.data.selection import Fold, LongTail, Resample, Selected, Selection, labels_of, select
@@ -30,6 +31,7 @@ __all__ = [
     "Fold",
     "LongTail",
     "MNISTHalves",
+    "MOSIUtterance",
     "Mfeat",
     "Modality",
     "NoisyMNIST",

@@ -15,6 +15,7 @@ from mmjax.data.digits_halves import DigitsHalves
 from mmjax.data.files import FOLDER_VARIABLE, require, sha256
 from mmjax.data.mfeat import Mfeat
 from mmjax.data.mnist_halves import MNISTHalves
+from mmjax.data.mosi_utterance import MOSIUtterance
 from mmjax.data.noisy_mnist import NoisyMNIST
 from mmjax.data.shapes import Shapes
 from mmjax.data.spoken_digits import SpokenDigits
@@ -29,6 +30,7 @@ _CLASSES: tuple[type[Dataset], ...] = (
     SpokenDigits,
     Wikipedia,
     Mfeat,
+    MOSIUtterance,
 )
 DATASETS: Mapping[str, type[Dataset]] = MappingProxyType({each.name: each for each in _CLASSES})
 

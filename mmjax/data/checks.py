@@ -95,6 +95,13 @@ def _check_modality(name: str, modality: Modality, values: Any, rows: int, what:
             f"The modality {name!r} of {what} holds {values.dtype}, but is declared as {declared}: "
             f"convert the values, or declare Modality(..., dtype={str(values.dtype)!r})."
         )
+    if modality.vocabulary and ((values < 0) | (values >= modality.vocabulary)).any():
+        wrong = values[(values < 0) | (values >= modality.vocabulary)]
+        raise DataError(
+            f"The modality {name!r} of {what} holds the id {wrong[0]}, but its vocabulary of "
+            f"{modality.vocabulary} ends with {modality.vocabulary - 1}: correct the one or the "
+            "other."
+        )
 
 
 def with_known_targets(batch: Batch, targets: Mapping[str, Target], what: str) -> Batch:

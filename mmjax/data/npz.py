@@ -3,7 +3,7 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +14,27 @@ from mmjax.errors import DataError
 _GET_AGAIN = "get the file again"
 
 
-def read_npz(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def read_npz(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    gaps: Collection[str] = (),
+    texts: Collection[str] = (),
+) -> dict[str, np.ndarray]:
     """Reads arrays of finite numbers from an .npz file; other arrays in it are not looked at.
 
     Args:
         path: the file.
         shapes: name of every array that is wanted -> the shape that it has to have.
+        gaps: names of those that may hold NaN, for what is not known.
+        texts: names of those that hold texts in place of numbers.
 
     Returns:
         Name -> array, in the type of the file.
 
     Raises:
         DataError: for a file that is missing or damaged, or an array that is missing, pickled, of
-            another shape, or not of finite numbers.
+            another shape, or not of finite numbers (or texts).
     """
     data = read_bytes(path)
     names = _names(path, data)
@@ -37,7 +45,10 @@ def read_npz(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.
             f"{_GET_AGAIN}."
         )
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: _array(path, archive, name, shape) for name, shape in shapes.items()}
+        return {
+            name: _array(path, archive, name, shape, name in gaps, name in texts)
+            for name, shape in shapes.items()
+        }
 
 
 def read_all(path: Path) -> dict[str, np.ndarray]:
@@ -83,17 +94,23 @@ def _plain(path: Path, archive: Mapping[str, np.ndarray], name: str) -> np.ndarr
 
 
 def _array(
-    path: Path, archive: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]
+    path: Path,
+    archive: Mapping[str, np.ndarray],
+    name: str,
+    shape: tuple[int, ...],
+    gaps: bool,
+    text: bool,
 ) -> np.ndarray:
     array = _plain(path, archive, name)
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{name} of {path} is no array of numbers: {_GET_AGAIN}.")
+    if array.dtype.kind not in ("U" if text else "iuf"):
+        what = "texts" if text else "numbers"
+        raise DataError(f"{name} of {path} is no array of {what}: {_GET_AGAIN}.")
     if array.shape != shape:
         raise DataError(
             f"The array {name} of {path} has the shape {array.shape} where {shape} is expected: "
             f"{_GET_AGAIN}."
         )
-    if not np.isfinite(array).all():
+    if not text and not (np.isfinite(array) | (gaps & np.isnan(array))).all():
         raise DataError(
             f"The array {name} of {path} has values that are not finite (NaN or infinite): "
             f"{_GET_AGAIN}."

@@ -2,10 +2,12 @@
 
 from mmjax.encoders.encoder import Encoder, EncoderModule, FeatureShape
 from mmjax.encoders.flatten import Flatten
+from mmjax.encoders.graph import GraphEncoder
 from mmjax.encoders.lenet import LeNet
 from mmjax.encoders.log_mel_cnn import LogMelCNN
 from mmjax.encoders.lstm import LSTM
 from mmjax.encoders.mlp import MLP
+from mmjax.encoders.table import TableEncoder
 from mmjax.encoders.text_transformer import TextTransformer
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "EncoderModule",
     "FeatureShape",
     "Flatten",
+    "GraphEncoder",
     "LeNet",
     "LogMelCNN",
+    "TableEncoder",
     "TextTransformer",
 ]

@@ -25,7 +25,7 @@ class EncoderModule(Protocol):
 
     def __call__(
         self,
-        x: jax.Array,
+        x: Any,
         mask: jax.Array | None,
         present: jax.Array,
         *,
@@ -35,7 +35,8 @@ class EncoderModule(Protocol):
         """Encodes one modality.
 
         Args:
-            x: [B, ...], one row an example, in the modality's shape.
+            x: [B, ...], one row an example, in the modality's shape; for a modality of several
+                parts a dict of such arrays.
             mask: [B, T] valid positions of a sequence, or None where all are.
             present: [B] the examples that have this modality; the others hold zeros, and count in
                 no batch statistics.

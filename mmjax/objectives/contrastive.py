@@ -1,9 +1,13 @@
 """Contrastive losses: each example must identify its partner in the other view of the batch."""
 
+import functools
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax import lax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
@@ -18,24 +22,36 @@ from mmjax.objectives.objective import (
 )
 from mmjax.structs import Batch, Outputs, Term
 
+MOST_SCALE = 100.0  # that a learned InfoNCE multiplies cosines by, as CLIP does
+
 
 @dataclass(frozen=True, kw_only=True)
 class InfoNCE(PureObjective):
-    """Symmetric InfoNCE between two views, the loss of CLIP, at a fixed temperature.
+    """Symmetric InfoNCE between two views, the loss of CLIP, at a fixed or learned temperature.
+
+    A learned one is logged beside the loss, as `info_nce/temperature`.
 
     Attributes:
         weight: factor of this term in the training loss.
         views: names of the two embeddings, of equal width.
-        temperature: what cosine similarities are divided by; small is sharp.
+        temperature: what cosine similarities are divided by; small is sharp. With `learned`, where
+            it starts; called without its module, the objective has this one.
+        learned: whether the temperature is a parameter too, as in CLIP. It stays at 0.01 or more.
     """
 
     weight: float = 1.0
     views: tuple[str, str]
     temperature: float = 0.07
+    learned: bool = False
 
     def __post_init__(self) -> None:
         check_two_views(self.views)
         _check_temperature(self.temperature)
+        if self.learned and self.temperature < 1 / MOST_SCALE:
+            raise ConfigError(
+                f"temperature={self.temperature} is below {1 / MOST_SCALE}, the least that a "
+                "learned one may become: start higher, or set learned=False"
+            )
 
     @property
     def name(self) -> str:
@@ -47,22 +63,54 @@ class InfoNCE(PureObjective):
         z1, z2, weight = paired_views(outputs, batch, self.views)
         return Term.of_batch(info_nce(z1, z2, temperature=self.temperature, weight=weight))
 
+    def build(self, outputs: Outputs, *, rngs: nnx.Rngs) -> Any:
+        """See `Objective.build`."""
+        return LearnedInfoNCE(self) if self.learned else super().build(outputs, rngs=rngs)
+
+
+class LearnedInfoNCE(nnx.Module):
+    """The module of an `InfoNCE` that learns its temperature.
+
+        1 / temperature = exp(min(log_scale, log 100))
+
+    Reference:
+        Radford et al., CLIP, ICML 2021, section 2.5 (the parameter and its bound).
+    """
+
+    def __init__(self, config: InfoNCE) -> None:
+        self.views = config.views
+        self.log_scale = nnx.Param(jnp.float32(-math.log(config.temperature)))
+
+    def __call__(
+        self, outputs: Outputs, batch: Batch, *, train: bool, rngs: nnx.Rngs | None
+    ) -> Term:
+        """See `ObjectiveModule.__call__`."""
+        z1, z2, weight = paired_views(outputs, batch, self.views)
+        temperature = jnp.exp(-at_most(self.log_scale[...], math.log(MOST_SCALE)))
+        loss = info_nce(z1, z2, temperature=temperature, weight=weight)
+        return Term.of_batch(loss, temperature=lax.stop_gradient(temperature))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SigmoidContrastive(PureObjective):
-    """Pairwise sigmoid loss between two views, the loss of SigLIP, with fixed scale and bias.
+    """Pairwise sigmoid loss between two views, the loss of SigLIP; scale and bias fixed or learned.
+
+    Learned ones are logged beside the loss, as `sigmoid_contrastive/temperature` and `.../bias`.
 
     Attributes:
         weight: factor of this term in the training loss.
         views: names of the two embeddings, of equal width.
-        temperature: what cosine similarities are multiplied by; large is sharp.
+        temperature: what cosine similarities are multiplied by; large is sharp. With `learned`,
+            where it starts; called without its module, the objective has this one. So has `bias`.
         bias: added to every logit; negative, as most pairs of a batch do not match.
+        learned: whether temperature and bias are parameters too, as in SigLIP.
     """
 
     weight: float = 1.0
     views: tuple[str, str]
     temperature: float = 10.0
     bias: float = -10.0
+    learned: bool = False
 
     def __post_init__(self) -> None:
         check_two_views(self.views)
@@ -80,6 +128,34 @@ class SigmoidContrastive(PureObjective):
             z1, z2, temperature=self.temperature, bias=self.bias, weight=weight
         )
         return Term.of_batch(loss)
+
+    def build(self, outputs: Outputs, *, rngs: nnx.Rngs) -> Any:
+        """See `Objective.build`."""
+        if self.learned:
+            return LearnedSigmoidContrastive(self)
+        return super().build(outputs, rngs=rngs)
+
+
+class LearnedSigmoidContrastive(nnx.Module):
+    """The module of a `SigmoidContrastive` that learns log(temperature) and the bias.
+
+    Reference:
+        Zhai, Mustafa, Kolesnikov, Beyer, SigLIP, ICCV 2023, algorithm 1.
+    """
+
+    def __init__(self, config: SigmoidContrastive) -> None:
+        self.views = config.views
+        self.log_temperature = nnx.Param(jnp.float32(math.log(config.temperature)))
+        self.bias = nnx.Param(jnp.float32(config.bias))
+
+    def __call__(
+        self, outputs: Outputs, batch: Batch, *, train: bool, rngs: nnx.Rngs | None
+    ) -> Term:
+        """See `ObjectiveModule.__call__`."""
+        z1, z2, weight = paired_views(outputs, batch, self.views)
+        scalars = {"temperature": jnp.exp(self.log_temperature[...]), "bias": self.bias[...]}
+        loss = sigmoid_contrastive(z1, z2, **scalars, weight=weight)
+        return Term.of_batch(loss, **lax.stop_gradient(scalars))
 
 
 def info_nce(
@@ -138,7 +214,8 @@ def sigmoid_contrastive(
         y_ij = 1 if i = j, else -1
 
     As in the paper, the temperature multiplies (in `info_nce` it divides). The paper learns t'
-    with temperature = exp(t'), starting at temperature 10 and bias -10.
+    with temperature = exp(t'), starting at temperature 10 and bias -10: so does
+    `SigmoidContrastive(learned=True)`.
 
     Args:
         z1: first view [B, D]; need not be normalised.
@@ -164,6 +241,26 @@ def sigmoid_contrastive(
     sign = 2 * jnp.eye(len(rows), dtype=cosine.dtype) - 1
     pair = rows[:, None] * rows[None, :]
     return -jnp.sum(pair * jax.nn.log_sigmoid(sign * logits)) / _total(rows)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def at_most(x: jax.Array, most: float) -> jax.Array:
+    """min(x, most), with a gradient by which descent can lower x from the bound, but not raise it.
+
+    Where x is `most` or more, a negative gradient is replaced by 0; every other gradient passes.
+    """
+    return jnp.minimum(x, jnp.asarray(most, x.dtype))
+
+
+def _at_most_forward(x: jax.Array, most: float) -> tuple[jax.Array, jax.Array]:
+    return at_most(x, most), x
+
+
+def _at_most_backward(most: float, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where((x >= jnp.asarray(most, x.dtype)) & (gradient < 0), 0, gradient),)
+
+
+at_most.defvjp(_at_most_forward, _at_most_backward)
 
 
 def _cosines(

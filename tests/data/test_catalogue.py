@@ -11,6 +11,7 @@ from mmjax.data import (
     DigitsHalves,
     Mfeat,
     MNISTHalves,
+    MOSIUtterance,
     NoisyMNIST,
     Shapes,
     SpokenDigits,
@@ -33,6 +34,7 @@ CLASSES = {
     "spoken_digits": SpokenDigits,
     "wikipedia": Wikipedia,
     "mfeat": Mfeat,
+    "mosi_utterance": MOSIUtterance,
 }
 NAMES = tuple(CLASSES)
 
@@ -65,9 +67,11 @@ def test_first_examples_are_what_the_data_set_says(name, request):
         assert batch.inputs[modality].shape == (2, *look.shape)
     assert set(batch.targets) == set(dataset.targets)
     for name, target in dataset.targets.items():
-        assert target.kind == "class"
-        assert batch.targets[name].dtype == np.int32
-        assert 0 <= batch.targets[name].min() <= batch.targets[name].max() < target.classes
+        values = batch.targets[name]
+        assert values.shape == (2, *target.example_shape)
+        if target.kind == "class":
+            assert values.dtype == np.int32
+            assert 0 <= values.min() <= values.max() < target.classes
 
 
 def test_a_description_names_everything_one_has_to_know():

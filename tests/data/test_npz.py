@@ -50,6 +50,23 @@ def test_reads_compressed_archives(tmp_path):
     np.testing.assert_array_equal(read_npz(tmp_path / "a.npz", SHAPES)["x"], X)
 
 
+def test_gaps_and_texts_are_read_where_they_are_asked_for(tmp_path):
+    path = tmp_path / "a.npz"
+    gaps, words = np.array([1.0, np.nan]), np.array(["a", "bc"])
+    path.write_bytes(archive(x=gaps, w=words, bad=np.array([np.nan, np.inf])))
+    found = read_npz(path, {"x": (2,), "w": (2,)}, gaps=("x",), texts=("w",))
+    np.testing.assert_array_equal(found["x"], gaps)
+    assert found["w"].tolist() == ["a", "bc"]
+    for wanted, options, sentence in [
+        ("x", {}, "not finite"),
+        ("bad", {"gaps": ("bad",)}, "not finite"),
+        ("w", {}, "no array of numbers"),
+        ("x", {"texts": ("x",)}, "no array of texts"),
+    ]:
+        with pytest.raises(DataError, match=sentence):
+            read_npz(path, {wanted: (2,)}, **options)
+
+
 class Bomb:
     """Unpickling it fails the test, for only a file that pickle wrote does that."""
 

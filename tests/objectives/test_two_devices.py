@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmjax.objectives import (
+    InfoNCE,
+    SigmoidContrastive,
     dcca_loss,
     dcca_loss_and_telemetry,
     info_nce,
@@ -14,6 +17,7 @@ from mmjax.objectives import (
     sigmoid_contrastive,
     squared_cca_loss,
 )
+from mmjax.structs import Batch, Outputs
 
 ROWS, WIDTH = 32, 5
 
@@ -101,5 +105,26 @@ def test_dcca_of_one_shard_would_differ():
     ids=["info_nce", "sigmoid_contrastive", "joint_embedding"],
 )
 def test_losses_over_pairs(loss):
+    expected = jax.value_and_grad(loss, argnums=(0, 1))(*map(jnp.asarray, batch()))
+    assert_same(on_two_devices(loss, AxisType.Auto), expected)
+
+
+@pytest.mark.parametrize("objective", [InfoNCE, SigmoidContrastive])
+def test_learned_temperature_and_bias(objective):
+    module = objective(views=("a", "b"), learned=True).build(Outputs({}, {}), rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(module)
+    there = dict.fromkeys("ab", jnp.ones(ROWS, bool))
+
+    def loss(h1, h2, weight):
+        def of(params):
+            rows = Batch.of({}, np.arange(ROWS)).replace(weight=weight)
+            outputs = Outputs({"a": h1, "b": h2}, there)
+            term = nnx.merge(graphdef, params)(outputs, rows, train=True, rngs=None)
+            return term.mean + sum(term.telemetry.values())
+
+        # The size of the gradients beside the loss: both are to be the same.
+        value, gradients = jax.value_and_grad(of)(nnx.as_pure(params))
+        return value + sum(jax.tree.leaves(gradients))
+
     expected = jax.value_and_grad(loss, argnums=(0, 1))(*map(jnp.asarray, batch()))
     assert_same(on_two_devices(loss, AxisType.Auto), expected)
