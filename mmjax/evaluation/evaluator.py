@@ -9,7 +9,7 @@ import abc
 import dataclasses
 import operator
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -32,6 +32,7 @@ class Neither(float):
     """A figure of which neither more nor less is better, such as a cost that was chosen."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """What an evaluation may know of an experiment before the first step."""
 
