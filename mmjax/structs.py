@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 
 from mmjax.errors import ConfigError
 
@@ -232,7 +233,7 @@ class Term:
         return cls(value, jnp.ones((), value.dtype), telemetry)
 
     @classmethod
-    def of_rows(cls, mean: jax.Array, weight: jax.Array) -> "Term":
+    def of_rows(cls, mean: jax.Array, weight: ArrayLike) -> "Term":
         """Wraps the mean over rows of the weights [B]."""
         count = jnp.sum(weight).astype(mean.dtype)
         return cls(mean * count, count)

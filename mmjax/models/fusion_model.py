@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -93,9 +94,9 @@ class FusionModelModule(nnx.Module):
     ) -> Outputs:
         """Embeds every modality, fuses them, and predicts each target that has a head."""
         features, fused = self._fused(batch, train=train, rngs=rngs)
-        predictions = {}
+        targets, predictions = jax.tree.map(jnp.asarray, dict(batch.targets)), {}
         for name, head in sorted(self.heads.items()):
-            prediction = head(fused.features, batch.targets.get(name), train=train, rngs=rngs)
+            prediction = head(fused.features, targets.get(name), train=train, rngs=rngs)
             if prediction is not None:
                 predictions[name] = prediction
         embeddings, present = embeddings_of(features)
