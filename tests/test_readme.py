@@ -11,7 +11,22 @@ from mmjax.studies.rows import rows_of
 from mmjax.training.setup import prepare
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-EXPERIMENT, OBJECTIVES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+ARRAYS, LOADED, EXPERIMENT, OBJECTIVES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+def test_arrays_are_trained_on_and_the_model_is_used_by_another_program(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    exec(ARRAYS, {})
+    accuracy, mae = map(float, capsys.readouterr().out.splitlines()[-1].split())
+    assert accuracy > 0.9
+    assert mae < 0.5
+    found = {}
+    exec(LOADED, found)
+    assert found["found"]["kind"].shape == (2, 3)
+    assert found["found"]["tags"].shape == (2, 2)
+    assert len(ARRAYS.splitlines()) + len(LOADED.splitlines()) < 60
 
 
 def test_every_row_of_the_experiment_fits_together(data_folder):
@@ -21,8 +36,6 @@ def test_every_row_of_the_experiment_fits_together(data_folder):
     assert len(rows) == 3
     for row in rows.values():
         prepare(row.experiment, data_folder)
-    best = {"optimizer.learning_rate": 1e-3, "model.fusion": "concat"}
-    prepare(module.sweep.apply(module.experiment, best), data_folder)
 
 
 def test_the_objectives_alone():
@@ -35,6 +48,10 @@ def test_the_objectives_alone():
     assert -12 < values["loss"] < 0
 
 
-@pytest.mark.parametrize("path", re.findall(r"`((?:tests|experiments)/[\w/.]+)`", TEXT))
+def test_it_takes_five_minutes():
+    assert len(TEXT.encode()) <= 12 * 1024
+
+
+@pytest.mark.parametrize("path", re.findall(r"(?:`|\()((?:tests|experiments)/[\w/.]+)[`)]", TEXT))
 def test_what_it_points_to_is_there(path):
     assert (Path(__file__).parents[1] / path).exists()

@@ -107,10 +107,11 @@ class Shapes(Dataset):
     @property
     def modalities(self) -> dict[str, Modality]:
         """Modality name -> what one example of it looks like."""
+        words = shapes_render.vocabulary()
         return {
             "image": Modality("image", (shapes_render.PIXELS, shapes_render.PIXELS, 3)),
             "text": Modality(
-                "text", (shapes_render.WORDS,), vocabulary=len(shapes_render.vocabulary())
+                "text", (shapes_render.WORDS,), vocabulary=len(words), words=words
             ),
             "audio": Modality(
                 "audio", (shapes_render.SAMPLES,), sample_rate=shapes_render.SAMPLE_RATE
