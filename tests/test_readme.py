@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmjax.studies.rows import rows_of
+from mmjax.training.experiment import check
 from mmjax.training.setup import prepare
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -35,7 +36,8 @@ def test_every_row_of_the_experiment_fits_together(data_folder):
     rows = rows_of(module.study, module.experiment)
     assert len(rows) == 3
     for row in rows.values():
-        prepare(row.experiment, data_folder)
+        check(row.experiment)
+    prepare(rows["aligned too"].experiment, data_folder)
 
 
 def test_the_objectives_alone():
