@@ -1,4 +1,4 @@
-"""Correlations of columns that overflow nowhere and are 0 where a column does not vary."""
+"""Correlations of pairs of columns, without overflow, and 0 where a column is constant."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def column_norms(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " D"]:
 
 
 def cosines(zx: Float[np.ndarray, "N k"], zy: Float[np.ndarray, "N k"]) -> np.ndarray:
-    """The cosine between each pair of columns, 0 where one of them is 0; clipped to [-1, 1]."""
+    """The cosine of each pair of columns, [k], clipped to [-1, 1]; 0 where a column is zero."""
     norms = column_norms(zx), column_norms(zy)
     zx, zy = (z / np.where(norm > 0, norm, 1) for z, norm in zip((zx, zy), norms, strict=True))
     cosine = (zx * zy).sum(axis=0)
@@ -27,15 +27,15 @@ def cosines(zx: Float[np.ndarray, "N k"], zy: Float[np.ndarray, "N k"]) -> np.nd
 
 
 def pearson(zx: Float[np.ndarray, "N k"], zy: Float[np.ndarray, "N k"]) -> np.ndarray:
-    """Pearson's correlation of each pair of columns, [k]; 0 where one of them does not vary."""
+    """Pearson's correlation of each pair of columns, [k]; 0 where a column is constant."""
     if len(zx) == 0:
-        raise ConfigError("there are no examples to correlate")
+        raise ConfigError("there are no examples to correlate: give at least one")
     centred = []
     for z in (zx, zy):
         largest = np.abs(z).max(axis=0)
         z = z / np.where(largest > 0, largest, 1)
         z = z - z.mean(axis=0)
-        # 1e-10 of the largest entry is what rounding leaves of a constant projection.
+        # Up to 1e-10 of the largest entry, the deviation of a constant projection is rounding.
         centred.append(np.where(np.linalg.norm(z, axis=0) > 1e-10 * np.sqrt(len(z)), z, 0))
     return cosines(*centred)
 

@@ -14,36 +14,36 @@ from mmjax.cca.view_estimator import ROWS, Solution
 from mmjax.cca.whitening import orientation
 from mmjax.errors import ConfigError
 
-_SAMPLE = 10_000  # rows of a batch that bandwidths and landmarks are taken from, at most
-_LEAST_RIDGE = 1e-8  # of views whose variance is 1 in all: squares cost 8 digits at most
+_SAMPLE = 10_000  # at most so many rows of a batch give the bandwidths and landmarks
+_LEAST_RIDGE = 1e-8  # for a total variance of 1 a view; then squares lose at most 8 digits
 _FEATURES = RandomFourier()
 
 
 class KernelCCA(LinearCCA):
-    """CCA of two views with Gaussian kernels: linear CCA of features that approximate them.
+    """CCA of two views with Gaussian kernels: linear CCA of features that approximate the kernels.
 
-    With features that give the kernels exactly, and k, K_v the centred kernel matrices, it is
+    With features that give the kernels exactly, and K_v the centred kernel matrices, it is
 
-        maximise corr(Kx alpha, Ky beta),   alpha'(Kx^2 + (N - 1) ridge Kx) alpha = 1, so for beta.
+        maximise corr(Kx alpha, Ky beta),   alpha'(Kx^2 + (N - 1) ridge Kx) alpha = 1,
 
-    Its methods are those of `LinearCCA`. With a ridge of 1e-8 or more the fit is by covariances and
-    their Cholesky factors, which thousands of features need. Memory does not grow with the rows.
-    Bandwidths, where none is given, and landmarks are taken from the rows of `prepare` and then
-    kept, or else anew for each fit from its first batch. So any order of batches gives the same fit
-    after `prepare`, and without it only for `RandomFourier` with a bandwidth. Features are computed
-    on the host.
+    and the same constraint on beta. Its methods are those of `LinearCCA`. With a ridge of 1e-8 or
+    more the fit uses covariances and their Cholesky factors, which thousands of features need.
+    Memory does not grow with the number of rows. Bandwidths, where none is given, and landmarks
+    come from the rows given to `prepare`, or else from the first batch of each fit. So the fit does
+    not depend on the order of batches after `prepare`; without it, this holds only for
+    `RandomFourier` with a bandwidth. Features are computed on the host.
 
     Args:
         k: number of pairs of directions.
-        ridge: added to every variance of the features, of which a view has at most 1 in all.
-            Without one, kernels fit anything.
+        ridge: added to the variance of every feature; these variances sum to at most 1 a view.
+            Without a ridge, kernels overfit any data.
         features: how the kernels are approximated.
 
     Attributes:
         mean_: the means of the features of x and y.
         weights_: the directions, in the features.
         correlations_: Pearson correlations of the projections of the data of the fit, [k].
-        maps_: the functions from x and from y to their features.
+        maps_: the feature maps of x and y.
         moments_: the `Moments` of the features.
 
     Example:
@@ -70,7 +70,7 @@ class KernelCCA(LinearCCA):
         self._prepared = False
 
     def prepare(self, x: ArrayLike, y: ArrayLike) -> "KernelCCA":
-        """Settles bandwidths and landmarks from a sample, and forgets all examples.
+        """Chooses bandwidths and landmarks from a sample, and discards all examples seen before.
 
         Args:
             x: rows of the first view [N, D1].
@@ -89,7 +89,7 @@ class KernelCCA(LinearCCA):
         return self
 
     def fit_moments(self, moments: Moments) -> "KernelCCA":
-        """Fits to moments of features, for instance merged ones of processes prepared alike.
+        """Fits to moments of features, for instance merged over processes with equal feature maps.
 
         Args:
             moments: of the features of x and y.
@@ -101,7 +101,7 @@ class KernelCCA(LinearCCA):
             ConfigError: `prepare` was not called, or as `fit`.
         """
         if not self._prepared:
-            raise ConfigError("moments of features need the maps of these: call prepare first")
+            raise ConfigError("moments of features need the feature maps: call prepare first")
         return super().fit_moments(moments)
 
     def _reset(self) -> None:
@@ -111,7 +111,7 @@ class KernelCCA(LinearCCA):
 
     def _make_maps(self, sample: Sequence[np.ndarray]) -> None:
         if len(sample[0]) == 0:
-            raise ConfigError("there are no examples to settle bandwidths and landmarks from")
+            raise ConfigError("there are no examples to choose bandwidths and landmarks from")
         self.maps_ = tuple(self.features.prepare(view, i) for i, view in enumerate(sample))
         self._input_columns = tuple(view.shape[1] for view in sample)
 
@@ -142,11 +142,11 @@ class KernelCCA(LinearCCA):
             super()._accumulate(features, weights[some], names)
 
     def _no_moments(self, widths: tuple[int, ...]) -> Moments:
-        # With less of a ridge, directions have to be told from rounding, which squares make coarse.
+        # With a smaller ridge the factor is needed: squares would hide directions in rounding.
         return Moments(widths, squared=self.ridge >= _LEAST_RIDGE)
 
     def _solve(self, moments: Moments) -> Solution:
-        """By Cholesky factors where squares were kept; else as `LinearCCA`."""
+        """By Cholesky factors of the covariances for squared moments; else as `LinearCCA`."""
         if not moments.squared:
             return super()._solve(moments)
         C = moments.covariance()
@@ -178,8 +178,8 @@ class KernelCCA(LinearCCA):
 def _of_variance_1(weights: np.ndarray, covariance: np.ndarray, eps: float) -> np.ndarray:
     """Directions [D, k] scaled such that projections of the data have variance 1, or 0.
 
-    They are 0 where the variance is no more than the rounding of sums of squares, which long
-    directions blow up: features of a low rank have fewer than k directions that are any.
+    A direction is 0 where its variance is within the rounding of the sums of squares, which grows
+    with the squared length of the direction: features of low rank have fewer than k directions.
     """
     variance = np.sum(weights * (covariance @ weights), axis=0)
     rounding = len(covariance) * eps * np.trace(covariance) * np.sum(np.square(weights), axis=0)

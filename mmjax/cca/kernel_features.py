@@ -10,7 +10,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from mmjax.errors import ConfigError, check_sizes
 
-_SAMPLE = 500  # rows for the median of distances: 125,000 of these
+_SAMPLE = 500  # rows for the median distance: 125,000 pairs
 
 # From rows [N, D] to their features [N, F].
 FeatureMap = Callable[[np.ndarray], np.ndarray]
@@ -18,12 +18,12 @@ FeatureMap = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class RandomFourier:
-    """Cosines and sines of random projections: unbiased, error of a kernel value 1 / sqrt(count).
+    """Cosines and sines of random projections: unbiased, kernel errors of about 1 / sqrt(count).
 
     Attributes:
         count: number of features, even.
         bandwidth: b; by the median heuristic if not given.
-        seed: of the projections.
+        seed: seed of the random projections.
 
     Reference:
         Rahimi and Recht, Random Features for Large-Scale Kernel Machines, NIPS 2007.
@@ -44,7 +44,7 @@ class RandomFourier:
 
         Args:
             sample: rows of the view, for the bandwidth.
-            view: its position, such that two views get projections of their own.
+            view: its position; each view gets its own random projections.
         """
         rng = np.random.default_rng((self.seed, view))
         bandwidth = self.bandwidth or median_distance(sample, rng)
@@ -54,12 +54,12 @@ class RandomFourier:
 
 @dataclass(frozen=True)
 class Nystrom:
-    """The kernel with landmarks, whitened: exact on the landmarks, best where spectra fall fast.
+    """The kernel with landmarks, whitened: exact on the landmarks, best where spectra decay fast.
 
     Attributes:
-        count: number of landmarks, drawn from the sample that `prepare` gets; all of it if smaller.
+        count: number of landmarks, drawn from the sample of `prepare`; all of it if smaller.
         bandwidth: b; by the median heuristic if not given.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Reference:
         Williams and Seeger, Using the Nyström Method to Speed Up Kernel Machines, NIPS 2001.
@@ -85,14 +85,14 @@ class Nystrom:
         chosen = rng.permutation(len(sample))[: self.count]
         landmarks = sample[np.sort(chosen)] / bandwidth
         eigenvalues, V = scipy.linalg.eigh(_gaussian(landmarks, landmarks))
-        # Repeated landmarks and smooth kernels leave eigenvalues that are rounding.
+        # Repeated landmarks and smooth kernels give eigenvalues that are only rounding.
         kept = eigenvalues > len(landmarks) * np.finfo(np.float64).eps * eigenvalues[-1]
         root = V * np.where(kept, 1 / np.sqrt(np.where(kept, eigenvalues, 1)), 0)
         return _NystromMap(landmarks, bandwidth, root)
 
 
 def median_distance(sample: Float[np.ndarray, "N D"], rng: np.random.Generator) -> float:
-    """The median of the distances between up to 500 rows that differ; 1 if none do."""
+    """The median of the nonzero distances between up to 500 rows; 1 if all rows are equal."""
     if len(sample) > _SAMPLE:
         sample = sample[rng.permutation(len(sample))[:_SAMPLE]]
     largest = float(np.abs(sample).max(initial=0.0)) or 1.0
@@ -123,13 +123,13 @@ class _NystromMap:
 
 
 def _scaled(x: np.ndarray, bandwidth: float) -> np.ndarray:
-    """The rows over the bandwidth; beyond 1e150 of it all are as far as can be."""
+    """The rows over the bandwidth, clipped to 1e150 so that squared distances do not overflow."""
     with np.errstate(over="ignore"):
         return np.clip(x / bandwidth, -1e150, 1e150)
 
 
 def _gaussian(x: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    # By differences: the square of the distance of near rows far from zero keeps its digits.
+    # cdist squares differences, which keeps the precision of close rows far from zero.
     return np.exp(-cdist(x, landmarks, "sqeuclidean") / 2)
 
 

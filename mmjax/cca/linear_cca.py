@@ -25,11 +25,11 @@ class LinearCCA(ViewEstimator):
         T = Wx' Cxy Wy = U D V',   Wv' (Cvv + ridge I) Wv = I,   A = Wx U,   B = Wy V
 
     No covariance is formed: the same matrices come from triangular factors of the views
-    (`Moments`), such that without a ridge the error of a correlation is rounding times the
-    condition number of a view, not its square.
+    (`Moments`), so that without a ridge the error of a correlation is rounding times the condition
+    number of a view, not times its square.
 
-    The correlations that it reports are Pearson correlations of projections of the data at hand, so
-    those of held-out data need no second fit. Each direction is scaled such that its projection has
+    The reported correlations are Pearson correlations of the projections of the given data, so
+    held-out data needs no second fit. Each direction is scaled such that its projection has
     variance 1 on the data of the fit, and signed such that its largest entry for `x` is positive.
     Views may have any rank, even without a ridge: where a view does not vary (a constant or a
     repeated column leaves such directions), the weights and the correlation are 0.
@@ -47,7 +47,7 @@ class LinearCCA(ViewEstimator):
     Example:
         >>> cca = LinearCCA(k=10).fit(x_train, y_train)
         >>> cca.score(x_test, y_test)  # total correlation captured, at most 10
-        >>> LinearCCA(k=10).fit_stream(batches)  # the same from (x, y) pairs, none of them kept
+        >>> LinearCCA(k=10).fit_stream(batches)  # the same from (x, y) batches, none kept
 
     Raises:
         ConfigError: (a ValueError) `k` below 1 or a negative ridge.
@@ -72,7 +72,7 @@ class LinearCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2], row i of the same example as row i of `x`.
-            weight: [N], not negative; a row of weight 0 is as if it were not there. All 1 if None.
+            weight: [N], not negative; a row of weight 0 is ignored. All 1 if None.
 
         Returns:
             This object.
@@ -86,7 +86,7 @@ class LinearCCA(ViewEstimator):
     def partial_fit(
         self: Estimator, x: ArrayLike, y: ArrayLike, *, weight: ArrayLike | None = None
     ) -> Estimator:
-        """Takes in one batch more; the directions follow when they are asked for.
+        """Adds one batch; the directions are computed when they are next read.
 
         Args:
             x: first view [B, D1].
@@ -97,8 +97,7 @@ class LinearCCA(ViewEstimator):
             This object.
 
         Raises:
-            ConfigError: values that are not finite, or other columns than those of the batches
-                before.
+            ConfigError: values that are not finite, or other columns than in earlier batches.
         """
         self._add_batch((x, y), weight)
         return self
@@ -136,7 +135,7 @@ class LinearCCA(ViewEstimator):
             x: its rows [N, D1] or [N, D2].
 
         Returns:
-            The projections [N, k], as `transform` gives them.
+            The projections [N, k], the same as from `transform`.
 
         Raises:
             ConfigError: no such view, or as `transform`.
@@ -190,7 +189,7 @@ def canonical_pair(
     Args:
         x: the first view.
         y: the second view.
-        k: how many pairs; those that are missing are 0.
+        k: how many pairs; where there are fewer, the rest are 0.
 
     Returns:
         The weights, [D1, k] and [D2, k], and the correlations [k], largest first without a ridge.

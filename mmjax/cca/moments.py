@@ -1,8 +1,9 @@
 """Means and covariances of several views in one pass over batches, exact in float64.
 
-The covariance is kept as its triangular factor R, R'R = sum of w (x - mean)(x - mean)', and, unless
-asked for, never squared: directions of a view can be told from rounding down to a relative size of
-1e-15 instead of 1e-8, and correlations lose the condition number of a view instead of its square.
+The scatter matrix R'R = sum of w (x - mean)(x - mean)' is kept as its triangular factor R, and
+squared only on request. So directions of a view can be distinguished from rounding down to a
+relative size of 1e-15 instead of 1e-8, and the error of correlations grows with the condition
+number of a view instead of its square.
 """
 
 from collections.abc import Sequence
@@ -17,33 +18,34 @@ from numpy.typing import ArrayLike
 from mmjax.cca.sharded_moments import is_sharded, sharded_moments
 from mmjax.errors import ConfigError
 
-# Larger values are refused, and columns that deviate less are constants: between them no reciprocal
-# overflows.
+# Larger values are refused, and columns with a smaller deviation count as constant: between the two
+# no reciprocal overflows.
 LARGEST, LEAST = 1e300, 1e-290
-_EXPONENT = 1000  # of the units of columns, at most in size: their reciprocals are numbers too
+_EXPONENT = 1000  # largest exponent of a column's unit, so that its reciprocal is finite
 
 
 class Moments:
-    """Count, means and the factor of the covariance of views; batches and other moments join in.
+    """Count, means and covariance factor of several views, updated by batches or other moments.
 
         R := triangle of [R; sqrt(w) (batch - its mean); sqrt(n m / (n + m)) (its mean - mean)]
 
-    n and m are the sums of weights so far and of the batch. Any order and any cut into batches give
-    the same to rounding. Each column is kept in units of a power of two not below its largest
-    value, so that no scale overflows. `jax.Array`s that lie sharded over devices are summed there,
-    in float64 where the device has it (`sharded_moments`); all other arrays on the host.
+    n is the sum of weights before the batch and m that of the batch. The result does not depend on
+    the order of the rows or on how they are cut into batches, except for rounding. Each column is
+    kept in units of a power of two not below its largest value, so that no scale overflows.
+    `jax.Array`s that are sharded over devices are summed there, in float64 where the device has it
+    (`sharded_moments`); all other arrays on the host.
 
     Args:
         widths: columns of each view.
-        squared: whether to keep R'R itself, not its factor: one matrix product a batch instead of a
-            QR factorisation, with the rounding of squares.
+        squared: whether to keep the scatter matrix R'R itself instead of its factor: one matrix
+            product a batch instead of a QR factorisation, at the rounding error of squares.
 
     Attributes:
         widths: columns of each view.
-        squared: as given.
-        rows: examples with a weight above 0.
+        squared: whether the scatter matrix is kept.
+        rows: number of examples with a weight above 0.
         weight: sum of the weights of the examples.
-        eps: rounding of the coarsest arithmetic that took part; that of float64, but for devices
+        eps: machine epsilon of the coarsest arithmetic used: that of float64, except for devices
             without it.
 
     Example:
@@ -86,20 +88,20 @@ class Moments:
         weight: ArrayLike | jax.Array | None = None,
         names: Sequence[str] | None = None,
     ) -> "Moments":
-        """Takes in a batch of examples.
+        """Adds a batch of examples.
 
         Args:
             views: [B, D_v] each; row i of every view is of the same example.
-            weight: [B], not negative; a row of weight 0 is as if it were not there, even if it
-                holds NaN. All 1 if None.
-            names: what errors call the views.
+            weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1 if
+                None.
+            names: names of the views in error messages.
 
         Returns:
             This object.
 
         Raises:
             ConfigError: (a ValueError) values or weights that are not finite, or shapes that do not
-                fit each other or the batches before.
+                match each other or the earlier batches.
         """
         names = names or [f"view {i}" for i in range(len(views))]
         arrays = [as_view(view, name) for view, name in zip(views, names, strict=True)]
@@ -136,7 +138,7 @@ class Moments:
         return self
 
     def merge(self, other: "Moments") -> "Moments":
-        """Takes in the examples of other moments, for instance those of another process.
+        """Adds the examples of other moments, for instance those of another process.
 
         Args:
             other: moments of views of the same widths.
@@ -145,15 +147,17 @@ class Moments:
             This object.
 
         Raises:
-            ConfigError: other widths, or one keeps squares and the other does not.
+            ConfigError: the widths differ, or only one of the two is `squared`.
         """
         if other.widths != self.widths:
             raise ConfigError(
-                f"moments of {_listed(other.widths)} columns do not fit these of "
+                f"moments of {_listed(other.widths)} columns cannot be merged with moments of "
                 f"{_listed(self.widths)}: give both the same views"
             )
         if other.squared != self.squared:
-            raise ConfigError("moments with and without `squared` do not fit: make both alike")
+            raise ConfigError(
+                "moments with and without `squared` cannot be merged: make both with the same value"
+            )
         self.eps = max(self.eps, other.eps)
         self._merge_rows(
             other.rows, other.weight, other._exponents, other._mean, other._scatter, True
@@ -162,7 +166,7 @@ class Moments:
 
     @property
     def degrees(self) -> float:
-        """What covariances are divided by: max(weight - 1, 1)."""
+        """The degrees of freedom that covariances are divided by: max(weight - 1, 1)."""
         return max(self.weight - 1, 1.0)
 
     @property
@@ -174,7 +178,7 @@ class Moments:
     def factors(self) -> tuple[Float[np.ndarray, "M D"], ...]:
         """F_v for each view, M <= the sum of the widths, with F_v' F_w the covariance of v and w.
 
-        They are to second moments what the centred views over sqrt(N - 1) are, with fewer rows.
+        They have the same second moments as the centred views over sqrt(N - 1), in fewer rows.
         """
         factor = self._scatter
         if self.squared:
@@ -184,9 +188,9 @@ class Moments:
 
     @property
     def noise(self) -> tuple[Float[np.ndarray, " D"], ...]:
-        """The size of rounding errors in each column of each view: eps times its largest value.
+        """The rounding error of each column of each view: eps times its largest value.
 
-        Those of factors from squares are larger: the root of eps times it.
+        With `squared` it is larger: the square root of eps times the largest value.
         """
         eps = np.sqrt(self.eps) if self.squared else self.eps
         return self._views(np.ldexp(np.full(len(self._mean), eps), self._exponents))
@@ -203,7 +207,7 @@ class Moments:
         return tuple(np.split(array, np.cumsum(self.widths)[:-1], axis=-1))
 
     def _add_rows(self, block: np.ndarray, weight: np.ndarray) -> None:
-        """Joins rows that the caller has checked and gives away."""
+        """Adds rows that are already checked; overwrites `block`."""
         kept = weight > 0
         if not kept.all():
             block, weight = block[kept], weight[kept]
@@ -217,7 +221,7 @@ class Moments:
         share = weight / total
         mean = share @ block
         block -= mean
-        rest = share @ block  # a second pass takes away what the sum of the first lost to rounding
+        rest = share @ block  # a second pass removes the rounding error of the first mean
         block -= rest
         block *= np.sqrt(weight)[:, None]
         self._merge_rows(len(block), total, exponents, mean + rest, block)
@@ -261,7 +265,7 @@ class Moments:
 
 
 def as_view(view: ArrayLike | jax.Array, name: str) -> np.ndarray | jax.Array:
-    """A view as an array with two axes, or the sentence that it is none."""
+    """A view as an array [N, D] of real numbers; raises a ConfigError if it is not one."""
     array = view if isinstance(view, jax.Array) else np.asarray(view)
     if array.ndim != 2:
         raise ConfigError(
@@ -270,7 +274,7 @@ def as_view(view: ArrayLike | jax.Array, name: str) -> np.ndarray | jax.Array:
     kinds = (jnp.floating, jnp.integer, jnp.bool_)
     if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
         raise ConfigError(
-            f"{name} holds values of the type {array.dtype}, but must hold real numbers: convert it"
+            f"{name} has the dtype {array.dtype}, but must hold real numbers: convert it"
         )
     if array.shape[1] == 0:
         raise ConfigError(f"{name} has no columns: give it at least one")
@@ -282,13 +286,13 @@ def check_rows(views: Sequence[np.ndarray | jax.Array], names: Sequence[str]) ->
     for view, name in zip(views, names, strict=True):
         if len(view) != len(views[0]):
             raise ConfigError(
-                f"{names[0]} has {len(views[0])} rows and {name} {len(view)}: give both the same "
-                "examples"
+                f"{names[0]} has {len(views[0])} rows and {name} has {len(view)}: give both the "
+                "same examples"
             )
 
 
 def check_finite(view: np.ndarray, name: str, kept: np.ndarray | None = None) -> None:
-    """Refuses NaN, infinities and values above 1e300 in the rows that count."""
+    """Refuses NaN, infinities and values above 1e300 in the rows where `kept` is true."""
     if view.dtype.kind in "iub":
         return
     bad = ~np.isfinite(view)
@@ -313,7 +317,7 @@ def _too_large(name: str) -> ConfigError:
 
 
 def checked_weight(weight: ArrayLike | jax.Array, rows: int) -> np.ndarray:
-    """Weights of rows in float64, or the sentence that they are none."""
+    """Row weights in float64; raises a ConfigError if they are not valid."""
     array = np.asarray(weight, np.float64)
     if array.shape != (rows,):
         raise ConfigError(
@@ -321,7 +325,7 @@ def checked_weight(weight: ArrayLike | jax.Array, rows: int) -> np.ndarray:
             "a row"
         )
     if not ((array >= 0) & (array <= 1e100)).all():
-        raise ConfigError("weight must lie between 0 and 1e100, but some of it does not")
+        raise ConfigError("weight holds values outside [0, 1e100]: clip or rescale them")
     return array
 
 
@@ -330,7 +334,7 @@ def _triangle(factor: np.ndarray, block: np.ndarray) -> np.ndarray:
     width = factor.shape[1]
     if len(factor) < width:
         return np.asarray(np.linalg.qr(np.vstack([factor, block]), mode="r"))
-    size = min(32, width)  # of the blocks of columns that LAPACK works in
+    size = min(32, width)  # LAPACK's block size, in columns
     triangle, _, _, _ = scipy.linalg.lapack.dtpqrt(0, size, factor, block)
     return np.triu(triangle)
 

@@ -34,7 +34,7 @@ class _MultiviewCCA(ViewEstimator):
 
         Args:
             views: two or more, [N, D_v] each; row i of every view is of the same example.
-            weight: [N], not negative; a row of weight 0 is as if it were not there. All 1 if None.
+            weight: [N], not negative; a row of weight 0 is ignored. All 1 if None.
 
         Returns:
             This object.
@@ -48,7 +48,7 @@ class _MultiviewCCA(ViewEstimator):
     def partial_fit(
         self: Estimator, *views: ArrayLike, weight: ArrayLike | None = None
     ) -> Estimator:
-        """Takes in one batch more; the directions follow when they are asked for.
+        """Adds one batch; the directions are computed when they are next read.
 
         Args:
             views: [B, D_v] each.
@@ -58,8 +58,7 @@ class _MultiviewCCA(ViewEstimator):
             This object.
 
         Raises:
-            ConfigError: values that are not finite, or other columns than those of the batches
-                before.
+            ConfigError: values that are not finite, or other columns than in earlier batches.
         """
         self._add_batch(views, weight)
         return self
@@ -87,7 +86,7 @@ class _MultiviewCCA(ViewEstimator):
             x: its rows [N, D_v].
 
         Returns:
-            The projections [N, k], as `transform` gives them.
+            The projections [N, k], the same as from `transform`.
 
         Raises:
             ConfigError: no such view, or as `transform`.
@@ -102,7 +101,7 @@ class _MultiviewCCA(ViewEstimator):
             views: [N, D_v] each.
 
         Returns:
-            [k], each between -1 and 1; a pair counts 0 where a projection does not vary.
+            [k], each between -1 and 1; a pair counts as 0 where a projection is constant.
 
         Raises:
             ConfigError: as `transform`.
@@ -125,7 +124,7 @@ class _MultiviewCCA(ViewEstimator):
 
     @property
     def eigenvalues_(self) -> np.ndarray:
-        """The eigenvalue of each direction, [k]; 0 where there is none."""
+        """The eigenvalue of each direction, [k]; 0 where there are fewer than k directions."""
         return self._ensure_solved()._result().extra["eigenvalues"]
 
     def _whitened(self, moments: Moments) -> list[Whitened]:
@@ -135,12 +134,13 @@ class _MultiviewCCA(ViewEstimator):
     def _scaled_and_signed(
         self, views: Sequence[Whitened], directions: Sequence[np.ndarray], eigenvalues: np.ndarray
     ) -> Solution:
-        """Drops directions along which the views are opposed, and scales and signs the others."""
+        """Drops directions with negative correlation; scales and signs the others."""
         raw = [view.factor @ d for view, d in zip(views, directions, strict=True)]
         within = sum(np.square(z).sum(axis=0) for z in raw)
-        between_views = np.square(sum(raw)).sum(axis=0) - within  # covariances of the pairs
-        # Rounding, where a correlation is 0. Below are the negatives of correlations that were
-        # found: there are fewer than k directions in which the views agree.
+        # Twice the sum of the covariances of all pairs of views.
+        between_views = np.square(sum(raw)).sum(axis=0) - within
+        # The tolerance is rounding at a correlation of 0. Negative ones mirror positive ones that
+        # were found: then there are fewer than k directions with a positive correlation.
         kept = between_views > -1e-10 * within
         pairs = [
             unit_directions(view, d[:, kept], self.k)
@@ -164,12 +164,12 @@ class MCCA(_MultiviewCCA):
 
         maximise sum_{v != w} a_v' C_vw a_w,   sum_v a_v' (C_vv + ridge I) a_v = 1,
 
-    a generalised eigenproblem, whose eigenvectors are taken for the directions. With two views the
+    a generalised eigenproblem, whose eigenvectors are the directions. With two views the
     eigenvalues are the canonical correlations, and the directions those of `LinearCCA`. Without a
     ridge the directions are those of `GCCA`.
 
-    Each view's directions are scaled and signed as those of `LinearCCA`. If there are fewer than k
-    along which the views agree, the weights of the others are 0.
+    Each view's directions are scaled and signed as those of `LinearCCA`. If fewer than k have a
+    positive correlation, the weights of the others are 0.
 
     Args:
         k: number of directions of each view.
@@ -216,8 +216,8 @@ class GCCA(_MultiviewCCA):
     centred. With two views and no ridge the eigenvalues are 1 + the canonical correlations, and the
     directions those of `LinearCCA`.
 
-    Each view's directions are scaled and signed as those of `LinearCCA`. If there are fewer than k
-    along which the views agree, the weights of the others are 0.
+    Each view's directions are scaled and signed as those of `LinearCCA`. If fewer than k have a
+    positive correlation, the weights of the others are 0.
 
     Args:
         k: number of directions of each view.
@@ -247,7 +247,7 @@ class GCCA(_MultiviewCCA):
             views: [N, D_v] each.
 
         Returns:
-            [N, k]; 0 where there is none.
+            [N, k]; 0 where there are fewer than k.
 
         Raises:
             ConfigError: as `transform`.
@@ -262,7 +262,7 @@ class GCCA(_MultiviewCCA):
         P = np.concatenate([view.factor for view in views], axis=1)
         _, S, Vt = scipy.linalg.svd(P, full_matrices=False)
         S = S[: self.k]
-        # Below, as in `unit_directions`, there is a ridge that swamps the direction, or nothing.
+        # As in `unit_directions`: below 1e-7 the ridge dominates the direction, or it is rounding.
         top = Vt[: self.k].T * (S > 1e-7)
         directions = np.split(top, np.cumsum([view.factor.shape[1] for view in views])[:-1])
         solution = self._scaled_and_signed(views, directions, np.square(S))

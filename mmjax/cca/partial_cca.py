@@ -13,23 +13,24 @@ from mmjax.errors import ConfigError
 
 
 class PartialCCA(ViewEstimator):
-    """Linear CCA of what is left of x and y when a linear function of z is taken away.
+    """Linear CCA of the residuals of x and y after linear regression on z.
 
-        Cxy.z = Cxy - Cxz Czz^+ Czy,   and so for Cxx.z and Cyy.z;   linear CCA of these
+        Cxy.z = Cxy - Cxz Czz^+ Czy,   likewise Cxx.z and Cyy.z;   linear CCA of these
 
     The Schur complements come from the triangular factors of the views, not from a difference of
-    covariances, so that residuals may be small. `z` may have any rank; where x or y is a linear
-    function of z, nothing is left, and the weights and the correlation are 0.
+    covariances, so that small residuals keep their precision. `z` may have any rank; where x or y
+    is a linear function of z, the residual is 0, and so are the weights and the correlation.
 
     Args:
         k: number of pairs of directions.
-        ridge: added to every residual variance, in the units of the columns squared; z has none.
+        ridge: added to every residual variance, in the units of the columns squared; the regression
+            on z has no ridge.
 
     Attributes:
         mean_: the means of the columns of x, y and z.
         weights_: the directions, [D1, k] and [D2, k], scaled and signed as those of `LinearCCA`.
-        regression_: the coefficients of x and of y on z, [D3, D1] and [D3, D2]; one of many,
-            where z is not of full rank.
+        regression_: the coefficients of x and of y on z, [D3, D1] and [D3, D2]; not unique if z is
+            not of full rank.
         correlations_: Pearson correlations of the projected residuals of the data of the fit, [k].
         moments_: the `Moments` of the data of the fit.
 
@@ -62,8 +63,8 @@ class PartialCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2].
-            z: what is given [N, D3]; row i of all three is of the same example.
-            weight: [N], not negative; a row of weight 0 is as if it were not there. All 1 if None.
+            z: conditioning view [N, D3]; row i of all three is of the same example.
+            weight: [N], not negative; a row of weight 0 is ignored. All 1 if None.
 
         Returns:
             This object.
@@ -82,20 +83,19 @@ class PartialCCA(ViewEstimator):
         *,
         weight: ArrayLike | None = None,
     ) -> Estimator:
-        """Takes in one batch more; the directions follow when they are asked for.
+        """Adds one batch; the directions are computed when they are next read.
 
         Args:
             x: first view [B, D1].
             y: second view [B, D2].
-            z: what is given [B, D3].
+            z: conditioning view [B, D3].
             weight: [B], as in `fit`.
 
         Returns:
             This object.
 
         Raises:
-            ConfigError: values that are not finite, or other columns than those of the batches
-                before.
+            ConfigError: values that are not finite, or other columns than in earlier batches.
         """
         self._add_batch((x, y, z), weight)
         return self
@@ -108,7 +108,7 @@ class PartialCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2].
-            z: what is given [N, D3].
+            z: conditioning view [N, D3].
 
         Returns:
             The projections, [N, k] each.
@@ -132,7 +132,7 @@ class PartialCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2].
-            z: what is given [N, D3].
+            z: conditioning view [N, D3].
 
         Returns:
             [k], each between -1 and 1; 0 where a projection does not vary.
@@ -148,7 +148,7 @@ class PartialCCA(ViewEstimator):
         Args:
             x: first view [N, D1].
             y: second view [N, D2].
-            z: what is given [N, D3].
+            z: conditioning view [N, D3].
 
         Returns:
             The sum.
@@ -165,7 +165,7 @@ class PartialCCA(ViewEstimator):
         with np.errstate(over="ignore", invalid="ignore"):
             to_x, to_y = (extra["z_weights"] @ on_w for on_w in extra["coefficients"])
         if not (np.isfinite(to_x).all() and np.isfinite(to_y).all()):
-            raise ConfigError("the coefficients on z overflow: bring the views nearer in scale")
+            raise ConfigError("the coefficients on z overflow: bring the views to similar scales")
         return to_x, to_y
 
     def _correlated(self, widths: tuple[int, ...]) -> tuple[int, ...]:
@@ -186,7 +186,7 @@ class PartialCCA(ViewEstimator):
             # A second pass removes what rounding left of the first.
             correction = z.factor.T @ residual
             coefficients.append(on_z + correction)
-            # A residual is no more exact than what it is the difference of.
+            # A residual inherits the rounding error of the regression that is subtracted.
             noise_of_fit = (np.abs(z.factor).sum(axis=0) * moments.eps + noise_w) @ np.abs(on_z)
             views.append(whiten(residual - z.factor @ correction, noise + noise_of_fit, self.ridge))
         weights, correlations = canonical_pair(*views, k=self.k)

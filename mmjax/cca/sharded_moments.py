@@ -1,4 +1,4 @@
-"""The moments of views that lie sharded over devices, computed where they lie."""
+"""The moments of views that are sharded over devices, computed on these devices."""
 
 import functools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-# The platforms whose float64 is that of IEEE 754. Elsewhere a batch is summed in float32.
+# The platforms with IEEE 754 float64. On others a batch is summed in float32.
 _FLOAT64 = ("cpu", "gpu", "cuda", "rocm")
 
 
@@ -18,13 +18,13 @@ class ShardedMoments(NamedTuple):
     """Moments of one batch, on the host.
 
     Attributes:
-        rows: examples with a weight above 0.
+        rows: number of examples with a weight above 0.
         weight: the sum of their weights.
-        exponents: [D], columns are in units of 2 to these.
+        exponents: [D], column i is in units of 2^exponents[i].
         mean: [D].
-        factor: [M, D], its square is the sum of squares about the mean.
-        bad: for each view, how many values that count are not finite.
-        eps: rounding of the arithmetic.
+        factor: F [M, D], F'F is the scatter matrix about the mean.
+        bad: for each view, how many values in rows of positive weight are not finite.
+        eps: machine epsilon of the arithmetic.
     """
 
     rows: int
@@ -37,7 +37,7 @@ class ShardedMoments(NamedTuple):
 
 
 def is_sharded(view: jax.Array) -> bool:
-    """Whether an array lies on a mesh of several devices, or of another kind than the CPU."""
+    """Whether an array is on a mesh of several devices, or of devices other than the CPU."""
     sharding = view.sharding
     if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
         return False
@@ -49,17 +49,19 @@ def sharded_moments(
     weight: np.ndarray | None,
     dtype: type[np.float64] | type[np.float32] | None = None,
 ) -> ShardedMoments:
-    """Moments of one batch that is sharded by rows: each device factors its rows, then all of them.
+    """Moments of one batch that is sharded by rows, by a QR factorisation on each device.
 
-    Only the means and one triangle a device travel. In float64 the relative error of the factor is
-    below 1e-13; in float32 it is about 1e-6, whatever the number of batches, as these are summed in
-    float64 on the host, and correlations are as good as 1e-6 times the condition number.
+    Devices exchange only the means and one triangular factor each. In float64 the relative error of
+    the factor is below 1e-13. In float32 it is about 1e-6, however many batches there are, as these
+    are summed in float64 on the host; the error of correlations is then about 1e-6 times the
+    condition number.
 
     Args:
-        views: [B, D_v] each, with a `NamedSharding`; the rows lie as those of the first of them
-            that is sharded by rows.
+        views: [B, D_v] each, with a `NamedSharding`; all are placed like the first of them that is
+            sharded by rows.
         weight: [B], or None for ones.
-        dtype: of the sums; float64 where the devices have it if None, also without x64 switched on.
+        dtype: dtype of the sums; if None, float64 where the devices have it, even if x64 is
+            disabled.
 
     Returns:
         The moments.
@@ -110,7 +112,7 @@ def _moments(
         x = jnp.where(kept & jnp.isfinite(x), x, 0)
         largest = jnp.max(jnp.abs(x), axis=0, initial=0)
         largest = lax.pmax(largest, axes) if axes else largest
-        reach = jnp.finfo(x.dtype).maxexp - 8  # the reciprocals of the units are normal numbers
+        reach = jnp.finfo(x.dtype).maxexp - 8  # so that the reciprocals of the units are normal
         exponents = jnp.clip(jnp.frexp(largest)[1], -reach, reach)
         exponents = jnp.where(largest > 0, exponents, -reach)
         x = x * jnp.ldexp(jnp.ones_like(largest), -exponents)
@@ -118,7 +120,7 @@ def _moments(
         share = (weight / jnp.where(total > 0, total, 1))[:, None]
         mean = everywhere(jnp.sum(share * x, axis=0))
         x = x - mean
-        rest = everywhere(jnp.sum(share * x, axis=0))  # as in `Moments`: what the first sum lost
+        rest = everywhere(jnp.sum(share * x, axis=0))  # as in `Moments`, a second pass
         x = (x - rest) * jnp.sqrt(weight)[:, None]
         factor = jnp.linalg.qr(x, mode="r")
         if axes:
@@ -126,7 +128,7 @@ def _moments(
         counted = everywhere(jnp.sum(kept))
         return counted, total, exponents, jnp.stack([mean, rest]), factor, everywhere(bad)
 
-    # All results are the same on every device, which the checker cannot see behind `all_gather`.
+    # All results are equal on every device, which `check_vma` cannot infer through `all_gather`.
     shard = jax.shard_map(
         local, mesh=mesh, in_specs=(spec, spec), out_specs=PartitionSpec(), check_vma=False
     )

@@ -1,4 +1,4 @@
-"""What the canonical analyses share: moments of batches in, projections and correlations out."""
+"""The base class of the estimators: from moments of batches to projections and correlations."""
 
 import abc
 import copy
@@ -15,20 +15,20 @@ from mmjax.errors import ConfigError, unknown_name
 
 Estimator = TypeVar("Estimator", bound="ViewEstimator")
 
-ROWS = 4096  # projected at a time: 128 MiB of 4,096 kernel features
+ROWS = 4096  # rows projected at a time: 128 MiB of 4,096 kernel features
 
 
 class NotFittedError(RuntimeError, AttributeError):
-    """An estimator was asked for what only a fit gives it."""
+    """An estimator is used before it is fitted."""
 
 
 class Solution(NamedTuple):
-    """What the moments give.
+    """A solution for given moments.
 
     Attributes:
         weights: the directions of each view, [D_v, k].
-        correlations: [k], of the data of the fit.
-        extra: whatever else the estimator derives.
+        correlations: [k], on the data of the fit.
+        extra: further results of the estimator.
     """
 
     weights: tuple[np.ndarray, ...]
@@ -37,15 +37,15 @@ class Solution(NamedTuple):
 
 
 class ViewEstimator(abc.ABC):
-    """A linear analysis of several views that hangs on their moments alone.
+    """A linear analysis of several views that depends on their moments alone.
 
-    Subclasses say how the moments are solved (`_solve`). The solution is computed when it is first
-    asked for after new examples, so that `partial_fit` costs no decomposition.
+    Subclasses compute directions from the moments (`_solve`). The solution is computed when it is
+    first read after new examples, so that `partial_fit` costs no decomposition.
     """
 
     moments_: Moments
     _least_views = 2
-    _view_names: tuple[str, ...] = ()  # of estimators with as many views as names
+    _view_names: tuple[str, ...] = ()  # for estimators with a given number of views
 
     def __init__(self, k: int, ridge: float | int) -> None:
         if not isinstance(k, Integral) or k < 1:
@@ -57,12 +57,12 @@ class ViewEstimator(abc.ABC):
         self._solution: Solution | None = None
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of the constructor, as scikit-learn's `clone` wants them."""
+        """The arguments of the constructor, for scikit-learn's `clone`."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn's pipelines, cross-validation and searches ask for."""
-        from sklearn.utils import Tags, TargetTags, TransformerTags  # here: a second to import
+        """The tags that scikit-learn's pipelines, cross-validation and searches read."""
+        from sklearn.utils import Tags, TargetTags, TransformerTags  # lazy: importing takes 1 s
 
         return Tags(
             estimator_type=None,
@@ -71,7 +71,7 @@ class ViewEstimator(abc.ABC):
         )
 
     def set_params(self: Estimator, **params: Any) -> Estimator:
-        """Changes arguments of the constructor and forgets the fit."""
+        """Changes arguments of the constructor and discards the fit."""
         known = self.get_params()
         for name in params:
             if name not in known:
@@ -81,7 +81,7 @@ class ViewEstimator(abc.ABC):
         return self
 
     def fit_stream(self: Estimator, batches: Iterable[Sequence[ArrayLike]]) -> Estimator:
-        """Fits in one pass over batches, none of which is kept.
+        """Fits in one pass over batches, without keeping them.
 
         Args:
             batches: tuples of the views, as `partial_fit` takes them.
@@ -90,26 +90,26 @@ class ViewEstimator(abc.ABC):
             This object.
 
         Raises:
-            ConfigError: as `partial_fit`; or there was no batch.
+            ConfigError: as `partial_fit`, or the stream is empty.
         """
         self._reset()
         for batch in batches:
             self._add_batch(batch, None)
         if not hasattr(self, "moments_"):
-            raise ConfigError("the stream held no batch: give it at least one")
+            raise ConfigError("the stream is empty: give at least one batch")
         return self._ensure_solved()
 
     def fit_moments(self: Estimator, moments: Moments) -> Estimator:
         """Fits to moments that were computed elsewhere, or merged.
 
         Args:
-            moments: of the views; they are copied.
+            moments: the moments of the views; they are copied.
 
         Returns:
             This object.
 
         Raises:
-            ConfigError: moments of another number of views, or as `fit`.
+            ConfigError: moments of a different number of views, or as `fit`.
         """
         self._reset()
         self._check_views(moments.widths)
@@ -128,33 +128,33 @@ class ViewEstimator(abc.ABC):
 
     @property
     def correlations_(self) -> np.ndarray:
-        """The correlations of the projections of the data of the fit, [k]."""
+        """The correlations of the projections on the data of the fit, [k]."""
         return self._ensure_solved()._result().correlations
 
-    # What subclasses define or use.
+    # For subclasses, to define or to use.
 
     @abc.abstractmethod
     def _solve(self, moments: Moments) -> Solution:
-        """The directions, by the moments of the views or of their features."""
+        """The directions, from the moments of the views or of their features."""
 
     def _needed_rows(self, widths: tuple[int, ...]) -> int:
         """How many examples a fit without a ridge needs."""
         return max(widths)
 
     def _correlated(self, widths: tuple[int, ...]) -> tuple[int, ...]:
-        """The widths of the views that get directions."""
+        """The widths of the views that have directions."""
         return widths
 
     def _no_moments(self, widths: tuple[int, ...]) -> Moments:
-        """The moments of no examples."""
+        """Moments without examples, to start from."""
         return Moments(widths)
 
     def _columns(self) -> tuple[int, ...]:
-        """How many columns the views of the fit had."""
+        """The numbers of columns of the views of the fit."""
         return self._fitted_moments().widths
 
     def _features(self, view: int, x: np.ndarray) -> np.ndarray:
-        """What the moments are of: a view [N, D_v], or features of it."""
+        """The features of a view [N, D_v] that the moments describe; by default the view itself."""
         return x
 
     def _fit(self: Estimator, views: Sequence[ArrayLike], weight: ArrayLike | None) -> Estimator:
@@ -177,7 +177,7 @@ class ViewEstimator(abc.ABC):
         self.moments_ = moments.update(*views, weight=weight, names=names)
 
     def _centred(self, views: Sequence[ArrayLike]) -> tuple[np.ndarray, ...]:
-        """The views, checked against those of the fit, in float64 and without their means."""
+        """The views in float64, checked against the fit, minus the means of the fit."""
         arrays = self._as_fitted(views)
         with np.errstate(over="ignore", invalid="ignore"):
             return tuple(x - mean for x, mean in zip(arrays, self.mean_, strict=True))
@@ -197,7 +197,7 @@ class ViewEstimator(abc.ABC):
         array = checked_view(x, name)
         if array.shape[1] != columns[view]:
             raise ConfigError(
-                f"{name} has {array.shape[1]} columns, but {columns[view]} were fitted: give the "
+                f"{name} has {array.shape[1]} columns, but the fit had {columns[view]}: give the "
                 "same columns"
             )
         return self._projected(view, array)
@@ -228,14 +228,14 @@ class ViewEstimator(abc.ABC):
         if given != fitted:
             raise ConfigError(
                 f"the views have {' and '.join(map(str, given))} columns, but "
-                f"{' and '.join(map(str, fitted))} were fitted: give the same columns"
+                f"the fit had {' and '.join(map(str, fitted))}: give the same columns"
             )
 
     def _names(self, count: int) -> tuple[str, ...]:
         names = self._view_names or tuple(f"view {i}" for i in range(count))
         if count != len(names) or count < self._least_views:
             raise ConfigError(
-                f"{count} views were given to {type(self).__name__}, which takes "
+                f"{type(self).__name__} got {count} views: give "
                 f"{len(self._view_names) or f'{self._least_views} or more'}"
             )
         return names
@@ -251,16 +251,16 @@ class ViewEstimator(abc.ABC):
 
     def _fitted_moments(self) -> Moments:
         if not hasattr(self, "moments_"):
-            raise NotFittedError(
-                f"this {type(self).__name__} has no directions yet: call fit first"
-            )
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
         return self.moments_
 
     def _ensure_solved(self: Estimator) -> Estimator:
         moments = self._fitted_moments()
         if self._solution is None:
             if moments.rows < 2:
-                raise ConfigError("a fit needs at least 2 examples")
+                raise ConfigError(
+                    f"a fit needs at least 2 examples, but got {moments.rows}: give more"
+                )
             needed = self._needed_rows(moments.widths)
             if moments.rows < needed and self.ridge == 0:
                 raise ConfigError(
@@ -280,16 +280,16 @@ class ViewEstimator(abc.ABC):
 
 
 def checked_view(view: ArrayLike, name: str) -> np.ndarray:
-    """A view [N, D] in float64, or the sentence that says what is wrong with it."""
+    """A view [N, D] in float64; raises a ConfigError if it is not valid."""
     array = np.asarray(as_view(view, name))
     check_finite(array, name)
     return array.astype(np.float64)
 
 
 def checked_projection(projected: np.ndarray) -> np.ndarray:
-    """The projections of a view, or the sentence that they overflow."""
+    """The projections of a view; raises a ConfigError if they overflow."""
     if not np.isfinite(projected).all():
         raise ConfigError(
-            "the projections overflow: these examples are not on the scale of those of the fit"
+            "the projections overflow: bring these examples to the scale of the data of the fit"
         )
     return projected

@@ -1,4 +1,4 @@
-"""Whitened views and directions in them: what the canonical analyses of `Moments` are made of."""
+"""Whitened views, and directions in them: the building blocks of the estimators."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,9 +28,9 @@ def whiten(
 ) -> Whitened:
     """Whitens a view on the directions in which it varies, by a singular value decomposition.
 
-    Columns are brought to unit size first, so that no choice of units matters. A column is taken
-    for a constant if it deviates by less than 16 times its noise, and a direction for rounding if
-    its singular value is below 16 times D eps plus the noise along it.
+    Columns are scaled to unit size first, so that their units do not matter. A column counts as
+    constant if its deviation is below 16 times its noise, and a direction counts as rounding if its
+    singular value is below 16 times the sum of D eps and the noise along it.
 
     Args:
         factor: F with F'F = C, the covariance of the view.
@@ -44,9 +44,10 @@ def whiten(
     varies = deviation > np.maximum(16 * noise, LEAST)
     size = np.hypot(deviation, np.sqrt(ridge))
     scale = np.where(varies, 1 / np.where(varies, size, 1), 0)
-    alike = size.max() <= 1e4 * size.min()
-    if ridge > 0 and alike and len(factor) < len(scale):
-        # More columns than examples: the ridge alone fills the others, which need no directions.
+    similar_sizes = size.max() <= 1e4 * size.min()
+    if ridge > 0 and similar_sizes and len(factor) < len(scale):
+        # More columns than examples: the data has no variance along the other directions, which
+        # are dropped.
         U, S, Vt = scipy.linalg.svd(factor * varies, full_matrices=False, check_finite=False)
         root = np.hypot(S, np.sqrt(ridge))
         return Whitened(Vt.T / root, U * (S / root))
@@ -63,20 +64,20 @@ def whiten(
 def unit_directions(
     view: Whitened, directions: Float[np.ndarray, "R found"], k: int
 ) -> tuple[Float[np.ndarray, "D k"], Float[np.ndarray, "M k"]]:
-    """Weights whose projections have variance 1 on the data, and these projections of the factor.
+    """Weights whose projections have variance 1 on the data, and the projections of the factor.
 
     Args:
         view: the whitened view.
-        directions: in its coordinates, at most k of them, of length 1 or less.
-        k: how many to return; those that are missing or do not vary are 0.
+        directions: at most k, in whitened coordinates, of length 1 or less.
+        k: how many to return; directions that are missing or have no variance are 0.
 
     Returns:
         Weights [D, k] and projections [M, k].
     """
     projections = view.factor @ directions
     deviation = np.linalg.norm(projections, axis=0)
-    # The ridged variance is 1 or less, and the data's share of it is at stake: a deviation below
-    # 1e-7 is rounding, or a ridge that swamps the direction.
+    # The ridged variance is at most 1, and this is the data's share of it: a deviation below 1e-7
+    # is rounding, or the ridge dominates the direction.
     varies = deviation > 1e-7
     scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0)
     missing = ((0, 0), (0, k - directions.shape[1]))
@@ -89,7 +90,7 @@ def unit_directions(
 def orientation(weights: Sequence[np.ndarray]) -> Float[np.ndarray, " k"]:
     """Signs that make the largest entry of each direction of the first view positive.
 
-    Where the first view has weights 0, the next one decides.
+    Where the first view has weights 0, the next view decides.
     """
     sign = np.zeros(weights[0].shape[1])
     for a in weights:

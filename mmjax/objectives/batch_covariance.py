@@ -1,25 +1,25 @@
 """Centred views, covariances and Cholesky factors of a batch, finite for all finite inputs.
 
-Inputs that are finite give a value and a gradient that are finite, whatever their rank or scale, by
-three measures that leave ordinary inputs alone:
+Finite inputs of any rank and scale give a finite value and a finite gradient, by three measures
+that do not change the result for ordinary inputs:
 
-1. Each view is divided by s = max(1, max|h|) and its ridge by s^2. Correlations do not notice, and
-   no square overflows.
-2. What is added to the variance C_ii of coordinate i is not the bare ridge but
+1. Each view is divided by s = max(1, max|h|) and its ridge by s^2. This leaves correlations
+   unchanged, and no square overflows.
+2. What is added to the variance C_ii of coordinate i is not the ridge alone but
 
-       max(ridge, d eps C_ii, (4 eps mean_i)^2, tiny),     eps that of the working float.
+       max(ridge, d eps C_ii, (4 eps mean_i)^2, tiny),     eps that of the working dtype.
 
    The second entry keeps a view of low rank positive definite in floating point. The third is the
-   variance that rounding alone can give to a constant column. A ridge of 1e-4 is above both, in
-   float32, while d C_ii < 800 and |mean_i| < 200. Beyond that the second raises variances by the
-   fraction d eps (3e-5 for d = 256): correlations fall by at most that, over the smallest
-   eigenvalue of the view's correlation matrix. In float64 it is below 1e-12 for d < 4,000.
-3. Repeated columns in hundreds of dimensions can defeat even that, as the rounding errors of their
-   covariances are no longer independent. Then d eps grows by 16 until the factorisation exists.
+   variance that rounding alone can give to a constant column. In float32 a ridge of 1e-4 is above
+   both while d C_ii < 800 and |mean_i| < 200. Beyond that the second raises variances by the
+   fraction d eps (3e-5 for d = 256): correlations fall by at most this fraction divided by the
+   smallest eigenvalue of the view's correlation matrix. In float64 it is below 1e-12 for d < 4,000.
+3. Repeated columns in hundreds of dimensions can still make the factorisation fail, because the
+   rounding errors of their covariances are not independent. Then d eps is multiplied by 16 until
+   the factorisation succeeds.
 
-Without a ridge the gradient at a coordinate that never varies is finite but huge, as it must be for
-a function that jumps there, and directions of rounding noise can show some correlation: keep a
-ridge.
+Without a ridge the gradient at a constant coordinate is finite but huge, because the loss is
+discontinuous there, and directions of rounding noise can show some correlation: keep a ridge.
 """
 
 import jax
@@ -37,7 +37,7 @@ def scaled_and_centred(h: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.
     share = (weight / jnp.maximum(jnp.sum(weight), jnp.finfo(weight.dtype).tiny))[:, None]
     mean = _transposed_product(share, x)
     x = x - mean
-    # A second pass takes away what the sum of the first lost to rounding.
+    # A second pass removes the rounding error of the first mean.
     return x - _transposed_product(share, x), mean, scale
 
 
@@ -52,17 +52,17 @@ def _transposed_product(a: jax.Array, b: jax.Array) -> Float[Array, "D1 D2"]:
     """The product a'b of two matrices whose rows may be split over devices."""
     mesh = jax.typeof(b).sharding.mesh
     explicit = not mesh.empty and mesh.are_all_axes_explicit
-    # Over a batch that is sharded by explicit axes the sum is an all-reduce, and has to say so.
+    # On a batch sharded over explicit axes the sum is an all-reduce: its sharding must be given.
     everywhere = NamedSharding(mesh, PartitionSpec(None, None)) if explicit else None
     precision = lax.Precision.HIGHEST
     return jnp.einsum("bd,be->de", a, b, precision=precision, out_sharding=everywhere)
 
 
 def ridged_cholesky(C: jax.Array, mean: jax.Array, ridge: jax.Array) -> Float[Array, "D D"]:
-    """The factor of a covariance with its ridge, raised as the module's first lines say."""
+    """The Cholesky factor of a covariance plus its ridge, raised as the module docstring says."""
     info = jnp.finfo(C.dtype)
     variance = jnp.diagonal(C)
-    # tiny / eps rather than tiny: the gradient holds its inverse, which must not overflow.
+    # tiny / eps, not tiny: its inverse is in the gradient and must not overflow.
     least = jnp.maximum(jnp.square(4 * info.eps * mean[0]), info.tiny / info.eps)
     least = jnp.maximum(least, ridge)
 
@@ -83,5 +83,5 @@ def ridged_cholesky(C: jax.Array, mean: jax.Array, ridge: jax.Array) -> Float[Ar
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """A product in the full precision of its type, on every device."""
+    """The matrix product in the full precision of its dtype, on every device."""
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)

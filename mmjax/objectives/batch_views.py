@@ -1,11 +1,11 @@
-"""What losses over two or more views share: checks, centred views, and gradients by the envelope.
+"""What losses over views share: checks, centred views, gradients by the envelope theorem.
 
-The optimum of a problem over directions (eigenvectors, the factors of a tensor) changes with the
-data as if the directions stayed: their own change counts only in the second order. So each loss
-finds its directions with the gradient off, and takes the gradient of an expression in which they
-are constants. No decomposition is differentiated, and nothing is divided by a difference of
-eigenvalues. Where eigenvalues tie at the last one counted the loss has a kink, and the gradient is
-one of its subgradients.
+By the envelope theorem, the gradient of an optimum over directions (eigenvectors, the factors of a
+tensor) is that of the objective at these directions, taken as constant: their own change has only a
+second-order effect. So each loss computes its directions under `stop_gradient` and differentiates
+an expression in which they are constant. No decomposition is differentiated, and nothing is divided
+by a difference of eigenvalues. Where the k-th and the next eigenvalue are equal, the loss is not
+differentiable, and the gradient is one of its subgradients.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from mmjax.objectives.objective import rows_weight, working_dtype
 
 
 class BatchViews(NamedTuple):
-    """The views of a batch over their scales, minus their weighted means."""
+    """The views of a batch, divided by their scales, minus their weighted means."""
 
-    centred: tuple[jax.Array, ...]  # [B, D_v] each; the gradient flows through these
+    centred: tuple[jax.Array, ...]  # [B, D_v] each, over their scales; differentiable
     means: tuple[jax.Array, ...]  # [1, D_v] each, of the views over their scales
-    scales: tuple[jax.Array, ...]  # scalars, max(1, max|h|): no square overflows
+    scales: tuple[jax.Array, ...]  # [] each, max(1, max|h|): no square overflows
     weight: jax.Array  # [B]
-    degrees: jax.Array  # what sums over rows are divided by: max(sum(weight) - 1, 1)
+    degrees: jax.Array  # [], degrees of freedom: max(sum(weight) - 1, 1)
 
     @property
     def covariance_weight(self) -> jax.Array:
@@ -47,7 +47,7 @@ class BatchViews(NamedTuple):
         return covariance(first, second, self.weight, self.degrees)
 
     def cholesky(self, view: int, ridge: jax.Array) -> jax.Array:
-        """The Cholesky factor [D, D] of a view's covariance with its ridge; takes no gradient."""
+        """The constant (stop-gradient) Cholesky factor [D, D] of a view's ridged covariance."""
         x = lax.stop_gradient(self.centred[view])
         scale = self.scales[view]
         return ridged_cholesky(self.covariance(x, x), self.means[view], ridge / scale / scale)
@@ -60,11 +60,11 @@ def batch_views(
 
     Args:
         views: two or more, [B, D_v] each.
-        weight: [B]; all 1 if None. What rows of weight 0 hold reaches nothing.
+        weight: [B]; all 1 if None. Rows of weight 0 are ignored.
         one_scale: whether all views are divided by the same scale.
 
     Raises:
-        ConfigError: fewer than two views, or shapes that do not fit.
+        ConfigError: fewer than two views, or shapes that do not match.
     """
     arrays = [jnp.asarray(view) for view in views]
     shapes = ", ".join(str(h.shape) for h in arrays)
@@ -92,7 +92,7 @@ def batch_views(
         x, mean, scale = scaled_and_centred(lax.stop_gradient(h) / common, rows)
         differentiable = h / (common * scale)
         differentiable = differentiable - jnp.sum(share * differentiable, axis=0, keepdims=True)
-        # The values are those of x, whose mean is taken away twice; the gradient is the same.
+        # The value is that of x, which is centred twice; the gradient is the same.
         centred.append(x + (differentiable - lax.stop_gradient(differentiable)))
         means.append(mean)
         scales.append(common * scale)
@@ -101,10 +101,10 @@ def batch_views(
 
 
 def standardised(batch: BatchViews, view: int) -> jax.Array:
-    """Columns of mean 0 whose weighted squares sum to 1; zeros where a column does not vary."""
+    """Columns of mean 0 whose weighted squares sum to 1; zeros where a column is constant."""
     x, info = batch.centred[view], jnp.finfo(batch.weight.dtype)
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=0, keepdims=True))
-    # Below, it is the rounding of a constant, or too small for the gradient, its inverse.
+    # Below this, a column is constant up to rounding, or its inverse, the gradient, overflows.
     noise = jnp.maximum(4 * info.eps * jnp.abs(batch.means[view]), info.tiny / info.eps)
     seen = largest > noise
     x = jnp.where(seen, x / jnp.where(seen, largest, 1), 0)
@@ -113,17 +113,17 @@ def standardised(batch: BatchViews, view: int) -> jax.Array:
 
 
 def with_gradient_of(value: jax.Array, surrogate: jax.Array) -> jax.Array:
-    """The first number, with the gradient of the second."""
+    """The value of the first argument with the gradient of the second."""
     return lax.stop_gradient(value) + (surrogate - lax.stop_gradient(surrogate))
 
 
 def unwhiten(lower: jax.Array, directions: jax.Array) -> jax.Array:
-    """Directions [D, K] of a whitened view as directions of the view: L^-T U."""
+    """Directions [D, K] in whitened coordinates, mapped to the coordinates of the view: L^-T U."""
     return solve_triangular(lower, directions, lower=True, trans=1)
 
 
 def not_nan(loss: jax.Array) -> jax.Array:
-    """The loss, or infinity where differences of numbers that overflow have left none."""
+    """The loss, or infinity where an overflow made it NaN."""
     return jnp.where(jnp.isnan(loss), jnp.inf, loss)
 
 
@@ -142,18 +142,18 @@ def check_rows(views: Sequence[ArrayLike]) -> None:
 
 
 def checked_k(k: int | None, views: Sequence[ArrayLike]) -> int:
-    """How many directions to count: k, or as many as the narrowest view has dimensions.
+    """The number of directions: k, or the width of the narrowest view if None.
 
     Raises:
-        ConfigError: `k` is below 1 or above that.
+        ConfigError: `k` is not a whole number from 1 to that width.
     """
     narrowest = min(jnp.shape(view)[1] for view in views)
     if k is None:
         return narrowest
     if not isinstance(k, Integral) or not 1 <= k <= narrowest:
         raise ConfigError(
-            f"k={k} directions were asked for, but the narrowest view has {narrowest} dimensions: "
-            f"choose k from 1 to {narrowest}, a whole number"
+            f"k={k}, but the narrowest view has {narrowest} dimensions: choose k from 1 to "
+            f"{narrowest}, a whole number"
         )
     return k
 
@@ -176,7 +176,7 @@ def check_not_negative(**settings: float | int) -> None:
     """Refuses settings below zero, and NaN.
 
     Raises:
-        ConfigError: names the first.
+        ConfigError: names the first such setting.
     """
     for name, setting in settings.items():
         if isinstance(setting, int | float) and not setting >= 0:

@@ -83,26 +83,26 @@ def dcca_loss(
         loss = -||T||_tr = -sum_i D_i,    T = L1^-1 C12 L2^-T = U D V',    C_vv + R_v = L_v L_v'
 
     The gradient is written by hand: no derivative of a decomposition, hence no division by a
-    difference of singular values. Where correlations are repeated or zero the loss has a kink, and
-    the gradient is one of its subgradients.
+    difference of singular values. Where correlations are repeated or zero the loss may not be
+    differentiable; there the gradient is one of its subgradients.
 
     Args:
         h1: first view [B, D1].
         h2: second view [B, D2], row i of the same example as row i of `h1`.
         ridge: added to every variance, in squared units of the views.
         k: how many of the largest correlations to sum; all min(D1, D2) if None.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
         solver: "exact" takes a singular value decomposition of T. "newton_schulz" takes matrix
-            products only, and can miss at most `cca_solvers.newton_schulz_error` of each
-            correlation; it knows their sum but not each of them, so it takes no `k`.
+            products only, with an error of at most `cca_solvers.newton_schulz_error` in each
+            correlation; it gives only their sum, so it takes no `k`.
 
     Returns:
         The loss, between -k and 0, in float32 (float64 for float64 views).
 
     Raises:
-        ConfigError: (a ValueError) shapes that do not fit, B < max(D1, D2), a `k` outside
-            1..min(D1, D2) or beside "newton_schulz", an unknown solver, or a negative ridge.
+        ConfigError: (a ValueError) shapes that do not match, B < max(D1, D2), a `k` outside
+            1..min(D1, D2) or given with "newton_schulz", an unknown solver, or a negative ridge.
 
     Reference:
         Andrew, Arora, Bilmes, Livescu, Deep Canonical Correlation Analysis, ICML 2013, eq. 10-13.
@@ -119,7 +119,7 @@ def dcca_loss_and_telemetry(
     weight: ArrayLike | None = None,
     solver: Solver = "exact",
 ) -> tuple[Float[Array, ""], dict[str, jax.Array]]:
-    """`dcca_loss`, and scalars that show a collapse, from what the loss has computed anyway.
+    """`dcca_loss`, and scalars that show a collapse, from the intermediate results of the loss.
 
     Args:
         h1: first view [B, D1].
@@ -130,9 +130,9 @@ def dcca_loss_and_telemetry(
         solver: as `dcca_loss`.
 
     Returns:
-        The loss, and without a gradient: `deviation_1`, `effective_rank_1`, `condition_1` and the
-        same of view 2, as `cca_telemetry.collapse_telemetry` defines them; `correlation_mean`;
-        with the exact solver also `correlation_largest` and `correlation_smallest`.
+        The loss, and as constants (stop-gradient): `deviation_1`, `effective_rank_1`, `condition_1`
+        and the same of view 2 (`cca_telemetry.collapse_telemetry`); `correlation_mean`; with the
+        exact solver also `correlation_largest` and `correlation_smallest`.
 
     Raises:
         ConfigError: as `dcca_loss`.
@@ -188,10 +188,10 @@ def canonical_correlations(
 def checked_views(
     h1: ArrayLike, h2: ArrayLike, ridge: float | int, weight: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The views, weights and ridge as the solvers take them: the last two in the working type.
+    """The views, weights and ridge as the solvers take them: the last two in the working dtype.
 
     Raises:
-        ConfigError: shapes that do not fit, too few rows, or a negative ridge.
+        ConfigError: shapes that do not match, too few rows, or a negative ridge.
     """
     h1, h2 = jnp.asarray(h1), jnp.asarray(h2)
     _check_views(h1, h2)
@@ -227,7 +227,7 @@ def _check_views(h1: jax.Array, h2: jax.Array) -> None:
 
 
 def check_ridge(ridge: float | int) -> None:
-    """Refuses a ridge that is negative or no number; one that is traced goes unchecked."""
+    """Refuses a ridge that is negative or NaN; a traced ridge is not checked."""
     if isinstance(ridge, int | float) and not ridge >= 0:
         raise ConfigError(f"ridge={ridge} must not be negative: use 0 or a small positive number")
 
@@ -237,6 +237,6 @@ def _check_solver(solver: str, k: int | None) -> None:
         raise unknown_name("solver", solver, get_args(Solver))
     if solver == "newton_schulz" and k is not None:
         raise ConfigError(
-            f"solver='newton_schulz' sums all correlations and cannot tell the k={k} largest: "
-            "leave out k or take solver='exact'"
+            f"solver='newton_schulz' sums all correlations and cannot select the k={k} largest: "
+            "leave out k or use solver='exact'"
         )

@@ -54,7 +54,7 @@ def whitened_pair(
     weight: Float[Array, " B"],
     ridge: Float[Array, ""],
 ) -> WhitenedPair:
-    """Whitens two views and their cross-covariance, in the type of `weight`."""
+    """Whitens two views and their cross-covariance, in the dtype of `weight`."""
     x1, mean1, scale1 = scaled_and_centred(h1, weight)
     x2, mean2, scale2 = scaled_and_centred(h2, weight)
     degrees = jnp.maximum(jnp.sum(weight) - 1, 1)
@@ -72,7 +72,7 @@ def covariance_gradients(
 ) -> tuple[Float[Array, "D1 D2"], Float[Array, "D1 D1"], Float[Array, "D2 D2"]]:
     """Gradients of a function f of the singular values of T with respect to the covariances.
 
-    From df = tr(Q'dT) follow, as T Q' and T'Q are symmetric,
+    As T Q' and T'Q are symmetric, df = tr(Q'dT) gives
 
         df/dC12 = L1^-T Q L2^-1,    df/dC11 = -1/2 L1^-T T Q' L1^-1,    df/dC22 likewise.
 
@@ -98,16 +98,15 @@ def view_gradients(
     """Gradients of the views from those of their covariances.
 
     Args:
-        pair: the whitened views; covariances and factors are not read.
+        pair: the whitened views, of which covariances and factors are not used.
         G12: gradient of C12 [D1, D2].
         G11: minus twice the gradient of C11 [D1, D1], symmetric.
         G22: minus twice the gradient of C22 [D2, D2], symmetric.
 
     Returns:
-        [B, D1] and [B, D2], in the working type.
+        [B, D1] and [B, D2], in the working dtype.
     """
-    # C = X'WX/(n-1). The mean needs no term of its own: the weighted rows of a centred view sum
-    # to zero.
+    # C = X'WX/(n-1). The mean adds no term: the weighted rows of a centred view sum to zero.
     x1, x2, weight = pair.x1, pair.x2, pair.weight
     h1_bar = (matmul(x2, G12.T) - matmul(x1, G11)) * (weight / pair.scale1)[:, None]
     h2_bar = (matmul(x1, G12) - matmul(x2, G22)) * (weight / pair.scale2)[:, None]

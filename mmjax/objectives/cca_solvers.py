@@ -1,13 +1,13 @@
-"""Two ways to the canonical correlations of two views, and one backward pass for both.
+"""Two ways to compute the canonical correlations of two views, with gradients in closed form.
 
 With T = L1^-1 C12 L2^-T of the whitened views:
 
-- exact: T = U D V', a singular value decomposition.
+- exact: a singular value decomposition T = U D V'.
 - newton_schulz: the polar factor Q of T by matrix products only, and ||T||_tr = tr(T'Q). For
   accelerators, where a small decomposition is slow.
 
-The trace norm has the gradient Q = U V', so neither way differentiates a decomposition, and the
-second does not differentiate its iterations.
+The gradient of the trace norm is Q = U V', so no decomposition is differentiated, and neither are
+the iterations.
 """
 
 import math
@@ -31,15 +31,15 @@ from mmjax.objectives.cca_gradients import (
 from mmjax.objectives.cca_telemetry import collapse_telemetry
 
 ITERATIONS = 11  # after these a ratio of FLOOR has grown to 1 - 2e-11
-FLOOR = 1e-3  # of the largest singular value; a smaller one would meet float32 rounding at the edge
-_MARGIN = 1.001  # keeps ratios below 1, where rounding is under 1e-3
+FLOOR = 1e-3  # relative to the largest singular value; well above float32 rounding
+_MARGIN = 1.001  # keeps ratios below 1 if rounding is under 1e-3
 
 Telemetry = dict[str, jax.Array]
 _Residuals = tuple[Any, ...]  # a WhitenedPair, what the backward pass needs, two `_empty_like`
 
 
 def _empty_like(*views: jax.Array) -> tuple[jax.Array, ...]:
-    """Empty arrays that carry the types of the views, to which the gradients go back."""
+    """Empty arrays with the dtypes of the views, which their gradients get."""
     return tuple(jnp.zeros((0,), h.dtype) for h in views)
 
 
@@ -64,7 +64,7 @@ def exact_correlations(
     Args:
         h1: first view.
         h2: second view.
-        weight: of the rows, in the type to work in.
+        weight: row weights, in the working dtype.
         ridge: added to every variance.
 
     Returns:
@@ -79,7 +79,7 @@ def _exact_forward(
 ) -> tuple[tuple[jax.Array, Telemetry], _Residuals]:
     pair = whitened_pair(h1, h2, weight, ridge)
     U, rho, Vt = jnp.linalg.svd(pair.T, full_matrices=False)
-    rho = jnp.minimum(rho, 1)  # only rounding goes above
+    rho = jnp.minimum(rho, 1)  # above 1 only by rounding
     A1 = solve_triangular(pair.lower1, U, lower=True, trans=1)  # [D1, K], canonical directions
     A2 = solve_triangular(pair.lower2, Vt.T, lower=True, trans=1)
     return (rho, collapse_telemetry(pair)), (pair, A1, A2, rho, *_empty_like(h1, h2))
@@ -107,10 +107,10 @@ def newton_schulz_sum(
     weight: Float[Array, " B"],
     ridge: Float[Array, ""],
 ) -> tuple[Float[Array, ""], Telemetry]:
-    """The sum of all canonical correlations by matrix products; within `newton_schulz_error`.
+    """The sum of all canonical correlations by matrix products, within `newton_schulz_error`.
 
-    The gradient is closed form with the polar factor as computed: a correlation too weak to have
-    converged pulls with the factor q < 1. Arguments and telemetry are those of
+    The gradient is in closed form, with the computed polar factor: the gradient of a correlation
+    too weak to have converged is scaled by q < 1. Arguments and telemetry are those of
     `exact_correlations`.
     """
     return _newton_schulz_forward(h1, h2, weight, ridge)[0]
@@ -121,7 +121,7 @@ def _newton_schulz_forward(
 ) -> tuple[tuple[jax.Array, Telemetry], _Residuals]:
     pair = whitened_pair(h1, h2, weight, ridge)
     Q = polar_factor(pair.T)
-    total = jnp.clip(jnp.sum(pair.T * Q), 0, min(pair.T.shape))  # only rounding goes beyond
+    total = jnp.clip(jnp.sum(pair.T * Q), 0, min(pair.T.shape))  # outside only by rounding
     residuals = (pair, *covariance_gradients(pair, Q), *_empty_like(h1, h2))
     return (total, collapse_telemetry(pair)), residuals
 
@@ -133,7 +133,7 @@ def squared_sum(
     weight: Float[Array, " B"],
     ridge: Float[Array, ""],
 ) -> Float[Array, ""]:
-    """The sum of all squared canonical correlations, ||T||_F^2: nothing is decomposed.
+    """The sum of all squared canonical correlations, ||T||_F^2, without a decomposition.
 
     Arguments are those of `exact_correlations`.
     """
@@ -144,8 +144,8 @@ def _squared_forward(
     h1: jax.Array, h2: jax.Array, weight: jax.Array, ridge: jax.Array
 ) -> tuple[jax.Array, _Residuals]:
     pair = whitened_pair(h1, h2, weight, ridge)
-    total = jnp.minimum(jnp.sum(jnp.square(pair.T)), min(pair.T.shape))  # rounding, as above
-    # `covariance_gradients(pair, 2 T)`, without solving for 2 T what is solved for T.
+    total = jnp.minimum(jnp.sum(jnp.square(pair.T)), min(pair.T.shape))  # as above
+    # As `covariance_gradients(pair, 2 T)`, but T and 2 T share their triangular solves.
     T, d1 = pair.T, len(pair.T)
     T1 = solve_triangular(pair.lower1, T, lower=True, trans=1)
     left = solve_triangular(pair.lower2, jnp.hstack([T1.T, T.T]), lower=True, trans=1)
@@ -174,22 +174,22 @@ def polar_factor(
 
         X <- a/2 (3 X - a^2 X X'X),    a^2 = 3 / (1 + l + l^2),    l <- a l (3 - a^2 l^2) / 2
 
-    maps singular values between l and 1 to such between the next l and 1, and no choice of a does
-    better. It starts from T over the bound (tr (T'T)^8)^(1/16), which is between the largest
-    singular value and K^(1/16) times it, and from l = FLOOR. Directions in which T is 0 stay 0.
+    maps singular values in [l, 1] into [next l, 1], and this choice of a is optimal. It starts from
+    l = FLOOR and T divided by the bound (tr (T'T)^8)^(1/16), which is between the largest singular
+    value and K^(1/16) times it. Singular values that are 0 stay 0.
 
     Args:
         T: any finite matrix.
         iterations: each costs two matrix products.
 
     Returns:
-        U q(D) V' with q between 0 and 1 and, from FLOOR times the bound on, next to 1.
+        U q(D) V' with q between 0 and 1, and close to 1 for D above FLOOR times the bound.
 
     Reference:
         Chen and Chow, A stable scaling of Newton-Schulz for improving the sign function
         computation of a Hermitian matrix, ANL/MCS-P5059-0114, 2014.
     """
-    X = T.T if T.shape[0] < T.shape[1] else T  # then X'X is the small one
+    X = T.T if T.shape[0] < T.shape[1] else T  # so that X'X is the smaller Gram matrix
     X = X / jnp.maximum(jnp.max(jnp.abs(X)), jnp.finfo(X.dtype).tiny)
     # The largest entry is 1, so the bound is 1 or more, unless T is zero.
     gram = matmul(X.T, X)
@@ -208,21 +208,22 @@ def polar_factor(
 
 
 def newton_schulz_error(smallest: float, *, width: int, iterations: int = ITERATIONS) -> float:
-    """How much at most one canonical correlation comes out too small by Newton-Schulz.
+    """The largest error of one canonical correlation by Newton-Schulz, which underestimates it.
 
-    A correlation rho comes out as rho q(rho / b), with q the iteration on a number and b the bound
-    that T was divided by, at most 1.001 K^(1/16). Below FLOOR q grows, and from there to 1 it is
-    above q(FLOOR). So from c = b FLOOR on (0.0015 for K = 512) at most 1 - q(FLOOR) is lost; below,
-    the largest rho (1 - q) is found on a fine grid. None comes out too large: the loss is the exact
-    one or up to K times this above it. This is for exact arithmetic; float32 adds its rounding.
+    A correlation rho is computed as rho q(rho / b), with q the iteration on a scalar and b the
+    bound that T is divided by, at most 1.001 K^(1/16). q increases up to FLOOR, and from there to 1
+    it is above q(FLOOR). So from c = b FLOOR on (0.0015 for K = 512) the error is at most
+    1 - q(FLOOR); below, the largest rho (1 - q) is found on a fine grid. No correlation is
+    overestimated: the loss is at least the exact one, and above it by at most K times this error.
+    This holds in exact arithmetic; float32 adds its rounding.
 
     Args:
-        smallest: the smallest correlation, from 0 to 1; 0 holds for all.
-        width: K, the dimensions of the narrower view.
-        iterations: of `polar_factor`.
+        smallest: the smallest correlation, from 0 to 1; with 0 the bound holds for all.
+        width: K, the width of the narrower view.
+        iterations: iterations of `polar_factor`.
 
     Returns:
-        The bound for one correlation; the sum of K is off by at most K times that.
+        The bound for one correlation; the error of the sum of K is at most K times that.
     """
     scalings, reached = _schedule(iterations)
     error = 1 - reached
@@ -232,7 +233,7 @@ def newton_schulz_error(smallest: float, *, width: int, iterations: int = ITERAT
         q = edges
         for a in scalings:
             q = a * q * (3 - np.square(a * q)) / 2
-        # Between two edges rho is at most the upper one, and q at least that of the lower one.
+        # Between two edges rho is at most the upper edge, and q at least q of the lower edge.
         error = max(error, float(np.max(bound * edges[1:] * (1 - q[:-1]))))
         if smallest / bound < edges[0]:
             error = max(error, bound * edges[0])
@@ -240,7 +241,7 @@ def newton_schulz_error(smallest: float, *, width: int, iterations: int = ITERAT
 
 
 def _schedule(iterations: int) -> tuple[list[float], float]:
-    """The scaling of each iteration, and to what the last one has brought FLOOR."""
+    """The scaling of each iteration, and the value that all iterations map FLOOR to."""
     scalings, low = [], FLOOR
     for _ in range(iterations):
         a = math.sqrt(3 / (1 + low + low * low))

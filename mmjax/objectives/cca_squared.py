@@ -1,7 +1,7 @@
-"""Minus the sum of the squared canonical correlations: smooth, and nothing is decomposed.
+"""Minus the sum of the squared canonical correlations: smooth, and without a decomposition.
 
-This is what several packages call DCCA (cca_zoo among them). It is not the loss of Andrew et al.
-2013, which sums the correlations themselves: here a weak correlation counts less and pulls less.
+Several packages, cca_zoo among them, call this DCCA. It is not the loss of Andrew et al. 2013,
+which sums the correlations themselves: here a weak correlation has a smaller gradient.
 """
 
 from dataclasses import dataclass
@@ -66,13 +66,13 @@ def squared_cca_loss(
         h1: first view [B, D1].
         h2: second view [B, D2], row i of the same example as row i of `h1`.
         ridge: added to every variance, in squared units of the views.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, between -min(D1, D2) and 0, in float32 (float64 for float64 views).
 
     Raises:
-        ConfigError: (a ValueError) shapes that do not fit, B < max(D1, D2), or a negative ridge.
+        ConfigError: (a ValueError) shapes that do not match, B < max(D1, D2), or a negative ridge.
     """
     return -squared_sum(*checked_views(h1, h2, ridge, weight))

@@ -7,7 +7,7 @@ from mmjax.objectives.cca_gradients import WhitenedPair
 
 
 def collapse_telemetry(pair: WhitenedPair) -> dict[str, jax.Array]:
-    """Scalars that show a collapse of either view; O(D^2), no decomposition.
+    """Scalars that show a collapse of either view, at a cost of O(D^2), without a decomposition.
 
     Args:
         pair: the whitened views.
@@ -15,12 +15,12 @@ def collapse_telemetry(pair: WhitenedPair) -> dict[str, jax.Array]:
     Returns:
         For view 1, and likewise for view 2:
 
-        - `deviation_1`: the root of the mean variance of the coordinates, in the view's units.
+        - `deviation_1`: the root mean variance of the coordinates, in the view's units.
         - `effective_rank_1`: tr(C)^2 / tr(C^2), the participation ratio of the eigenvalues of the
-          covariance: 1 where one direction holds all variance, D1 where all hold the same, 0 where
-          nothing varies.
+          covariance: 1 if one direction has all the variance, D1 if all have the same, 0 if the
+          view is constant.
         - `condition_1`: (max_i L_ii / min_i L_ii)^2 of the Cholesky factor of C + R. An estimate:
-          never above the condition number of C + R, and often some times below it.
+          never above the condition number of C + R, and often several times smaller.
     """
     found = {}
     for view, C, lower, scale in (
@@ -28,7 +28,7 @@ def collapse_telemetry(pair: WhitenedPair) -> dict[str, jax.Array]:
         ("2", pair.C22, pair.lower2, pair.scale2),
     ):
         trace = jnp.trace(C)
-        # Shares of the trace first: their squares neither overflow nor vanish.
+        # Divided by the trace first, so that squares neither overflow nor underflow.
         shares = C / jnp.where(trace > 0, trace, 1)
         squares = jnp.sum(jnp.square(shares))
         diagonal = jnp.diagonal(lower)

@@ -1,4 +1,4 @@
-"""Weights of classes in a loss: given, or from how many training examples each class has."""
+"""Class weights of a loss: given, or computed from the class counts of the training split."""
 
 import abc
 import dataclasses
@@ -22,7 +22,7 @@ class FromCounts(abc.ABC):
         """The weights of C classes, scaled to sum to C.
 
         Args:
-            counts: [C] examples of each class; a class without any is weighted as one with one.
+            counts: [C] examples of each class; a class without examples counts as having one.
         """
         weights = self._unscaled(np.maximum(np.asarray(counts, np.float64), 1))
         return tuple((weights * (len(weights) / weights.sum())).tolist())
@@ -37,7 +37,7 @@ class InverseFrequency(FromCounts):
     """Weights in proportion to n_c^-power, for n_c training examples of class c; they sum to C.
 
     Attributes:
-        power: 1 makes every class weigh the same in all, 1/2 is a compromise, 0 weights nothing.
+        power: 1 gives all classes the same total weight, 0 equal weights, 1/2 is a compromise.
     """
 
     power: float = 1.0
@@ -55,7 +55,7 @@ class EffectiveNumber(FromCounts):
     """Weights in proportion to (1 - beta) / (1 - beta^n_c); they sum to C.
 
     Attributes:
-        beta: in [0, 1); 0 weights nothing, and close to 1 the weights are inverse frequencies.
+        beta: in [0, 1); 0 gives equal weights, and close to 1 they are inverse frequencies.
 
     Reference:
         Cui, Jia, Lin, Song and Belongie, Class-balanced loss based on effective number of samples,
@@ -120,7 +120,7 @@ class OneLabel(Objective):
 
 
 def check_class_weights(weights: Sequence[float] | np.ndarray) -> None:
-    """Refuses weights that weigh nothing.
+    """Refuses class weights that are not valid.
 
     Raises:
         ConfigError: a weight that is negative or not finite, or no weight above zero.
@@ -132,7 +132,7 @@ def check_class_weights(weights: Sequence[float] | np.ndarray) -> None:
         )
     if not (values > 0).any():
         raise ConfigError(
-            f"class_weights={_shown(values)} leaves no class to learn: make one of them positive"
+            f"class_weights={_shown(values)} are all 0: make at least one of them positive"
         )
 
 
@@ -149,7 +149,7 @@ def weight_of_label(
         dtype: of the result.
 
     Raises:
-        ConfigError: the weights are not one a class, or not fit to weigh with.
+        ConfigError: the weights are not one a class, or not valid (`check_class_weights`).
     """
     if not isinstance(class_weights, jax.Array):
         check_class_weights(class_weights)

@@ -1,4 +1,4 @@
-"""Contrastive losses: every example must find its partner of the other view among the batch."""
+"""Contrastive losses: each example must identify its partner in the other view of the batch."""
 
 from dataclasses import dataclass
 
@@ -97,8 +97,8 @@ def info_nce(
         z1: first view [B, D]; need not be normalised.
         z2: second view [B, D], row i the partner of row i of `z1`.
         temperature: positive scalar that divides the similarities; may be learned.
-        weight: [B], not negative: the weights of the two means. A row of weight 0 is no negative
-            either. All 1 if None.
+        weight: [B], not negative: the weights of the two means. A row of weight 0 is not used as a
+            negative either. All 1 if None.
 
     Returns:
         The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0.
@@ -114,7 +114,7 @@ def info_nce(
     cosine, rows = _cosines(jnp.asarray(z1), jnp.asarray(z2), weight)
     logits = cosine / jnp.asarray(temperature, cosine.dtype)
     counted = rows > 0
-    # The diagonal stays, so that a row of weight 0 has a finite loss to be left out.
+    # The diagonal is kept, so that the loss of a row of weight 0 is finite before it is dropped.
     kept = (counted[:, None] & counted[None, :]) | jnp.eye(len(rows), dtype=bool)
     matching = jnp.diagonal(logits)
     logits = jnp.where(kept, logits, -jnp.inf)
@@ -168,7 +168,7 @@ def sigmoid_contrastive(
 def _cosines(
     z1: jax.Array, z2: jax.Array, weight: ArrayLike | None
 ) -> tuple[Float[Array, "B B"], Float[Array, " B"]]:
-    """All cosines between two views, rows of weight 0 taken as zero vectors, and the weights."""
+    """All cosines between two views, with rows of weight 0 set to zero; the row weights."""
     check_pair(z1, z2)
     dtype = working_dtype(z1, z2)
     rows = jnp.ones(len(z1), dtype) if weight is None else jnp.asarray(weight, dtype)
@@ -179,10 +179,10 @@ def _cosines(
 
 
 def _normalised(z: Float[Array, "B D"]) -> Float[Array, "B D"]:
-    """Rows of unit length, zero where the row is zero; no square overflows or vanishes."""
-    # The direction does not change with the row's scale, so that scale may be held constant.
+    """Rows of unit length, zero where the row is zero; no square overflows or underflows."""
+    # The result does not depend on the row's scale, so the scale is constant (stop-gradient).
     largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=1, keepdims=True))
-    # tiny / eps: the gradient is one over the length, and has to stay finite.
+    # tiny / eps: the gradient, one over the length, must be finite.
     seen = largest > jnp.finfo(z.dtype).tiny / jnp.finfo(z.dtype).eps
     z = jnp.where(seen, z / jnp.where(seen, largest, 1), 0)
     square = jnp.sum(jnp.square(z), axis=1, keepdims=True)

@@ -20,15 +20,15 @@ class CrossEntropy(OneLabel):
     """Softmax cross-entropy of the model's logits against one label an example.
 
     With class weights it is the weighted mean: the weighted sum over the summed weights of the
-    batch. So it stays as large as without them, whatever the weights are scaled to, and learning
-    rate and the weights of other objectives keep their meaning.
+    batch. So the scale of the class weights does not change the scale of the loss, and learning
+    rate and the weights of other objectives need no change.
 
     Attributes:
         weight: factor of this term in the training loss.
         target: name of the target that holds the label.
         label_smoothing: share of the probability that is spread evenly over all classes.
         class_weights: how much the examples of each class count: one number a class, or
-            `InverseFrequency` or `EffectiveNumber` of the training examples; None for all alike.
+            `InverseFrequency` or `EffectiveNumber` of the training examples; None for all equal.
     """
 
     weight: float = 1.0
@@ -77,8 +77,7 @@ def cross_entropy(
         logits: [B, C].
         labels: [B], each from 0 to C - 1. Any other gives NaN, unless its row has weight 0.
         label_smoothing: from 0 up to, but not including, 1.
-        weight: [B], not negative; a row of weight 0 counts for nothing, whatever it holds. All 1
-            if None.
+        weight: [B], not negative; a row of weight 0 is ignored, whatever it holds. All 1 if None.
         class_weights: [C], not negative. All 1 if None.
 
     Returns:
@@ -110,7 +109,7 @@ def log_probabilities(
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     dtype = working_dtype(logits)
     rows = jnp.ones(len(logits), dtype) if weight is None else jnp.asarray(weight, dtype)
-    # Emptied before the softmax: a NaN masked only afterwards would come back in the gradient.
+    # Masked before the softmax: a NaN masked only afterwards would still be in the gradient.
     log_p = jax.nn.log_softmax(jnp.where((rows > 0)[:, None], logits.astype(dtype), 0))
     classes = jnp.arange(logits.shape[1], dtype=labels.dtype)
     return log_p, classes[None, :] == labels[:, None], rows
@@ -122,9 +121,9 @@ def weighted_sum(
     rows: Float[Array, " B"],
     class_weights: Sequence[float] | np.ndarray | jax.Array | None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The losses of rows, summed under their weights and those of their classes; and these summed.
+    """The sum of the row losses, weighted by row and class weights, and the sum of these weights.
 
-    A row that counts and has no class gives NaN.
+    A row of positive weight whose label is not a class gives NaN.
     """
     counted = rows > 0
     loss = jnp.where(chosen.any(axis=1), loss, jnp.nan)

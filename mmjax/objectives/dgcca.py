@@ -1,4 +1,4 @@
-"""Deep generalised CCA: how far two or more views are from sharing k variables (MAXVAR)."""
+"""Deep generalised CCA: how badly k shared variables are predicted from the views (MAXVAR)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,17 +64,17 @@ def dgcca_loss(
     k: int | None = None,
     weight: ArrayLike | None = None,
 ) -> Float[Array, ""]:
-    """The MAXVAR loss of V views: what is left of k shared variables after the best predictions.
+    """The MAXVAR loss of V views: the residual of k shared variables after the best predictions.
 
         loss = min_{G, A} sum_v ||G - X_v A_v||^2 + (N - 1) ridge ||A_v||^2,   G'G = I
              = k V - sum of the k largest eigenvalues of M,
         M    = sum_v X_v (X_v'X_v + (N - 1) ridge I)^-1 X_v'
 
-    with every X_v centred. Those are the largest eigenvalues of C a = lambda D a, where C is the
-    covariance of all views side by side and D the blocks of single views in it, ridge added: a
+    with every X_v centred. These are the largest eigenvalues of C a = lambda D a, where C is the
+    covariance of the concatenated views and D its diagonal blocks, one a view, plus the ridge: a
     matrix of sum(D_v) rows, not of N. In the gradient the directions a are constant (stop-gradient,
     see `batch_views`): d lambda = a'(dC - lambda dD) a. The module `batch_covariance` says what is
-    added to the variances so that any finite views give finite numbers.
+    added to the variances so that finite views give finite results.
 
     Without a ridge the loss does not change under invertible linear maps of the views, and at the
     best linear maps it is k V - the sum of `GCCA`'s eigenvalues.
@@ -83,14 +83,14 @@ def dgcca_loss(
         views: two or more, [B, D_v] each; row i of every view is of the same example.
         ridge: added to every variance, in squared units of the views.
         k: how many shared variables; the width of the narrowest view if None.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, between 0 and k V, in float32 (float64 for float64 views).
 
     Raises:
-        ConfigError: (a ValueError) fewer than two views, shapes that do not fit, fewer rows than
+        ConfigError: (a ValueError) fewer than two views, shapes that do not match, fewer rows than
             the widest view has dimensions, a `k` outside 1..min(D_v), or a negative ridge.
 
     Reference:
@@ -109,7 +109,7 @@ def dgcca_loss(
     T = _solve_blocks(lowers, half.T)
     eigenvalues, E = jnp.linalg.eigh((T + T.T) / 2)
     eigenvalues, E = eigenvalues[::-1][:k], E[:, ::-1][:, :k]
-    value = count * k - jnp.sum(jnp.clip(eigenvalues, 0, count))  # only rounding goes beyond
+    value = count * k - jnp.sum(jnp.clip(eigenvalues, 0, count))  # outside only by rounding
     sum_of_projections, sum_of_squares = jnp.zeros((), dtype), jnp.zeros((), dtype)
     for x, lower, block in zip(batch.centred, lowers, _split(E, lowers), strict=True):
         z = matmul(x, unwhiten(lower, block))
@@ -131,6 +131,6 @@ def _split(matrix: jax.Array, lowers: Sequence[jax.Array]) -> list[jax.Array]:
 
 
 def _solve_blocks(lowers: Sequence[jax.Array], matrix: jax.Array) -> jax.Array:
-    """L^-1 times a matrix, where L has these blocks on its diagonal."""
+    """L^-1 times a matrix, where L is block-diagonal with these blocks."""
     both = zip(lowers, _split(matrix, lowers), strict=True)
     return jnp.concatenate([solve_triangular(lower, part, lower=True) for lower, part in both])

@@ -1,4 +1,4 @@
-"""Deep multiset CCA: covariance between the views over covariance within them, in one space."""
+"""Deep multiset CCA: between-view over within-view covariance, along directions shared by all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,26 +69,27 @@ def dmcca_loss(
 
         R_B a = rho (V - 1) R_W a,   R_B = sum_{v != w} C_vw,   R_W = sum_v (C_vv + ridge I)
 
-    loss = -mean_i rho_i. The D x D matrices add the views up, so one direction a serves all views:
-    dimension d means the same in each. That is what sets it apart from `DGCCA` and `MCCA`, where
-    every view has its own. The gradient holds the directions fixed (see `batch_views`); the module
-    `batch_covariance` says what is added to the variances so that finite views give finite numbers.
+    loss = -mean_i rho_i. The D x D matrices are sums over the views, so all views share one
+    direction a: dimension d means the same in each. In `DGCCA` and `MCCA` every view has its own
+    directions. In the gradient the directions are constant (stop-gradient, see `batch_views`); the
+    module `batch_covariance` says what is added to the variances so that finite views give finite
+    results.
 
-    One and the same invertible linear map of all views does not change it if the ridge is 0;
-    different maps do. The paper shrinks R_W towards a multiple of I, where this has a ridge.
+    Without a ridge the loss is invariant to one invertible linear map of all views, but not to a
+    different map of each. The paper shrinks R_W towards a multiple of I; here it has a ridge.
 
     Args:
         views: two or more, [B, D] each; row i of every view is of the same example.
         ridge: added to every variance of every view, in squared units of the views.
         k: how many of the largest correlations to average; all D if None.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, between -1 and 1 / (V - 1), in float32 (float64 for float64 views).
 
     Raises:
-        ConfigError: (a ValueError) fewer than two views, shapes that do not fit, B < D, a `k`
+        ConfigError: (a ValueError) fewer than two views, shapes that do not match, B < D, a `k`
             outside 1..D, or a negative ridge.
 
     Reference:
@@ -97,7 +98,7 @@ def dmcca_loss(
         Canonical Correlation Analysis simply explained, 2018.
     """
     check_not_negative(ridge=ridge)
-    # One scale, as the sums over views would not survive different ones.
+    # One scale for all views, because sums over views need common units.
     batch = batch_views(views, weight, one_scale=True)
     check_one_width(views)
     check_rows(views)

@@ -1,4 +1,4 @@
-"""Deep tensor CCA: the covariance tensor of three or more whitened views, and its best low rank."""
+"""Deep tensor CCA: the best low-rank approximation of the covariance tensor of whitened views."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from mmjax.objectives.batch_views import (
 from mmjax.objectives.objective import Objective, check_distinct_views, common_rows
 from mmjax.structs import Batch, Outputs
 
-LARGEST = 2**25  # numbers in one array; 128 MiB of float32
+LARGEST = 2**25  # elements of one array: 128 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +33,12 @@ class DTCCA(Objective):
     """Deep tensor CCA: minus the norm of the best rank-k part of the views' covariance tensor.
 
     The rows with all views present count. The batch must have at least as many rows as the widest
-    view has dimensions, and should have many times as many: moments of the order V are noisy.
+    view has dimensions, and should have many times as many: moments of order V are noisy.
     Memory grows with the product of the widths.
 
     Attributes:
         weight: factor of this term in the training loss.
-        views: names of the embeddings; two give squared correlations, three or more are the point.
+        views: names of the embeddings: three or more; two give squared correlations.
         k: the rank, at most the width of the narrowest view.
         ridge: added to every variance, in the units of the embeddings squared.
         iterations: sweeps of alternating least squares.
@@ -81,35 +81,35 @@ def dtcca_loss(
         M = 1/(N-1) sum_n z1_n o z2_n o ... o zV_n,    z_v = (C_vv + ridge I)^-1/2 (x_v - mean_v)
         loss = -max <M, T>  over T of rank <= k with ||T|| = 1
 
-    With k = 1 that is minus the largest high-order canonical correlation, sum_n of the product of
-    one canonical variable a view. With two views it is minus the root of the sum of the k largest
-    squared canonical correlations. For three or more the maximum is looked for by a fixed number of
-    sweeps of alternating least squares (for k = 1 the higher-order power method), from the leading
-    singular vectors of the unfoldings: it may be a local one, and above rank 1 there need not be a
-    best T, only ever better ones. The value is that of the T found, so never below the true loss.
+    With k = 1 that is minus the largest high-order canonical correlation, the sum over n of the
+    product of one canonical variable a view. With two views it is minus the root of the sum of the
+    k largest squared canonical correlations. For three or more the maximum is computed by a fixed
+    number of sweeps of alternating least squares (for k = 1 the higher-order power method), from
+    the leading singular vectors of the unfoldings. It may be a local maximum, and above rank 1 the
+    supremum need not be attained. The value is that of the T found, so never below the true loss.
 
-    The gradient holds T fixed (see `batch_views`). It is exact where the sweeps have converged. A
-    tensor M of noise alone is small but not zero, so the loss of independent views is below 0.
+    In the gradient T is constant (stop-gradient, see `batch_views`): exact where the sweeps have
+    converged. For independent views the sample M is small but not zero, so the loss is below 0.
 
-    The loss does not change under invertible linear maps of the views if the ridge is 0.
+    Without a ridge the loss is invariant to invertible linear maps of the views.
 
     Args:
         views: two or more, [B, D_v] each; row i of every view is of the same example.
         ridge: added to every variance, in squared units of the views.
         k: the rank, at most the width of the narrowest view.
         iterations: sweeps over all views.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
-        The loss, not above 0, in float32 (float64 for float64 views). With three views or more it
-        may be below -1: products of three variables of variance 1 have no bound of 1.
+        The loss, at most 0, in float32 (float64 for float64 views). With three views or more it
+        may be below -1: the mean product of three variables of variance 1 can exceed 1.
 
     Raises:
-        ConfigError: (a ValueError) fewer than two views, shapes that do not fit, fewer rows than
+        ConfigError: (a ValueError) fewer than two views, shapes that do not match, fewer rows than
             the widest view has dimensions, a `k` outside 1..min(D_v), no iteration, a negative
-            ridge, or a product of the widths, or of the rows and all widths but the last, above
-            2^25.
+            ridge, or a tensor or intermediate array of more than 2^25 elements: the product of the
+            widths, or of the rows and all widths but the last.
 
     Reference:
         Wong, Wang, Chan, Zeng, Deep Tensor CCA for Multi-view Learning, IEEE Transactions on Big
@@ -127,12 +127,12 @@ def dtcca_loss(
     if largest > LARGEST:
         raise ConfigError(
             f"the covariance tensor of views with the widths {', '.join(map(str, widths))} needs "
-            f"an array of {largest:,} numbers, above the limit of {LARGEST:,}: project the views "
+            f"an array of {largest:,} elements, above the limit of {LARGEST:,}: project the views "
             "to fewer dimensions, or use smaller batches"
         )
     constant = lax.stop_gradient(batch.centred)
     lowers = [batch.cholesky(v, jnp.asarray(ridge, x.dtype)) for v, x in enumerate(constant)]
-    # By products, which stay on the device of their rows; a triangular solve of rows would not.
+    # By matrix products, which keep rows on their devices; a triangular solve would gather them.
     whitened = [
         matmul(x, unwhiten(lower, jnp.eye(len(lower), dtype=lower.dtype)))
         for lower, x in zip(lowers, constant, strict=True)
@@ -141,9 +141,9 @@ def dtcca_loss(
     factors, scales = _best_approximation(tensor, k, iterations)
     contracted = [_contract(tensor, factors, v) for v in range(len(factors))]
     value = jnp.sum(scales * jnp.sum(contracted[0] * factors[0], axis=0))
-    # The change of <M, T> with M: along the whitened rows z = L^-1 x,
+    # The derivative of <M, T> with T constant, by that of the whitened rows z = L^-1 x:
     #     dz = L^-1 dx - 1/2 (L^-1 dC L^-T) z.
-    # The second term whitens by the symmetric root; the loss is the same for every root.
+    # The second term is for the symmetric root; the loss is the same for every root.
     product, whitening = jnp.ones((), value.dtype), jnp.zeros((), value.dtype)
     for x, lower, factor, m in zip(batch.centred, lowers, factors, contracted, strict=True):
         projected = matmul(x, unwhiten(lower, factor))
@@ -163,7 +163,7 @@ def _covariance_tensor(whitened: Sequence[jax.Array], batch: BatchViews) -> jax.
 
 
 def _contract(tensor: jax.Array, factors: Sequence[jax.Array], kept: int) -> jax.Array:
-    """M times the r-th column of every factor but one, for every r: [D_kept, K]."""
+    """M contracted with the r-th column of every factor but one, for every r: [D_kept, K]."""
     order = tensor.ndim
     operands: list[object] = [tensor, list(range(order))]
     for view, factor in enumerate(factors):
@@ -173,7 +173,7 @@ def _contract(tensor: jax.Array, factors: Sequence[jax.Array], kept: int) -> jax
 
 
 def _unit_columns(factor: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Columns of length 1, and their lengths; a column of zeros stays."""
+    """Columns scaled to length 1, and their lengths; a zero column stays zero."""
     lengths = jnp.linalg.norm(factor, axis=0)
     return factor / jnp.where(lengths > 0, lengths, 1)[None, :], lengths
 
@@ -181,9 +181,9 @@ def _unit_columns(factor: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _best_approximation(
     tensor: jax.Array, k: int, iterations: int
 ) -> tuple[tuple[jax.Array, ...], jax.Array]:
-    """T of rank k and norm 1 nearest to a multiple of M: unit columns [D_v, K], and scales [K]."""
+    """T of rank k and norm 1, closest to a multiple of M: unit columns [D_v, K], scales [K]."""
     order, info = tensor.ndim, jnp.finfo(tensor.dtype)
-    # No square overflows, and T does not change with the scale of M.
+    # So that no square overflows; T does not depend on the scale of M.
     largest = jnp.max(jnp.abs(tensor))
     tensor = tensor / jnp.where(largest > 0, largest, 1)
     factors = []
@@ -191,7 +191,7 @@ def _best_approximation(
         unfolded = jnp.moveaxis(tensor, view, 0).reshape(width, -1)
         _, U = jnp.linalg.eigh(matmul(unfolded, unfolded.T))
         factors.append(U[:, ::-1][:, :k])
-    # Keeps columns apart that run into each other; without effect on those that are orthogonal.
+    # Keeps the solve well-posed when columns become collinear; no effect on orthogonal columns.
     damping = jnp.sqrt(info.eps) * jnp.eye(k, dtype=tensor.dtype)
 
     def gram(factors: Sequence[jax.Array], left_out: int | None) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The Eckart-Young loss: multiview CCA without a constraint, so that batches may be small."""
+"""The Eckart-Young loss: multiview CCA as an unconstrained loss, also for small batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from mmjax.structs import Batch, Outputs
 
 @dataclass(frozen=True, kw_only=True)
 class EckartYoung(Objective):
-    """Eckart-Young loss of two or more views: covariance between them, a penalty on that within.
+    """Eckart-Young loss of views: between-view covariance, and a penalty on within-view covariance.
 
-    The rows with all views present count. Any batch of two rows or more will do, as nothing is
-    inverted, but see `eckart_young_loss` on the bias of small ones.
+    The rows with all views present count. Two rows are enough, as nothing is inverted, but see
+    `eckart_young_loss` on the bias of small batches.
 
     Attributes:
         weight: factor of this term in the training loss.
@@ -45,7 +45,7 @@ class EckartYoung(Objective):
 def eckart_young_loss(
     views: Sequence[ArrayLike], *, weight: ArrayLike | None = None
 ) -> Float[Array, ""]:
-    """Minus twice the covariance between the views, plus the squared norm of that within them.
+    """Minus twice the between-view covariance, plus the squared norm of the within-view covariance.
 
         loss = -2 tr(A) + tr(B B),   A = sum_{v != w} C_vw,   B = sum_v C_vv
 
@@ -53,20 +53,20 @@ def eckart_young_loss(
     K largest eigenvalues of `MCCA` (those above 0; no ridge), at maps that span its directions.
 
     This is the plug-in form: both factors of tr(B B) come from the same rows. A and B are unbiased
-    estimates of those of the population, but the product is too large on average, by the variance
-    of B. (The paper's unbiased form takes the two factors from two independent batches.)
+    estimates of the population values, but tr(B B) is biased upwards by the variance of B. (The
+    paper's unbiased form takes the two factors from two independent batches.)
 
     Args:
         views: two or more, [B, K] each, of equal width; row i of every view of the same example.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, in float32 (float64 for float64 views). It grows with the fourth power of the
         views, and in float32 it is infinite above about 1e9, with a gradient that is not finite.
 
     Raises:
-        ConfigError: (a ValueError) fewer than two views, or shapes that do not fit.
+        ConfigError: (a ValueError) fewer than two views, or shapes that do not match.
 
     Reference:
         Chapman, Wells, Lawry Aguila, Unconstrained Stochastic CCA: Unifying Multiview and

@@ -1,4 +1,4 @@
-"""The focal loss: cross-entropy that counts less what is already classified well."""
+"""The focal loss: cross-entropy that down-weights examples that are already classified well."""
 
 import math
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Focal(OneLabel):
     Attributes:
         weight: factor of this term in the training loss.
         target: name of the target that holds the label.
-        gamma: how little well classified examples count; 0 is the cross-entropy.
+        gamma: how strongly well classified examples are down-weighted; 0 is the cross-entropy.
         class_weights: how much the examples of each class count: one number a class, or
-            `InverseFrequency` or `EffectiveNumber` of the training examples; None for all alike.
+            `InverseFrequency` or `EffectiveNumber` of the training examples; None for all equal.
     """
 
     weight: float = 1.0
@@ -71,15 +71,14 @@ def focal(
         sum_b w_b u_b,                               u_b = class_weights[label_b]
 
     Sums and counts of several batches add up; the mean is their ratio. The paper sums over the
-    anchors of a picture and divides by those that hold an object; there is no such thing here.
+    anchors of an image and divides by the number of anchors with an object; here there are none.
 
     Args:
         logits: [B, C].
         labels: [B], each from 0 to C - 1. Any other gives NaN, unless its row has weight 0.
         gamma: 0 or more; 0 gives the cross-entropy exactly.
         class_weights: [C], not negative; alpha in the paper. All 1 if None.
-        weight: [B], not negative; a row of weight 0 counts for nothing, whatever it holds. All 1
-            if None.
+        weight: [B], not negative; a row of weight 0 is ignored, whatever it holds. All 1 if None.
 
     Returns:
         The sum and the total weight, two scalars in float32 (float64 for float64 logits). The
@@ -98,7 +97,7 @@ def focal(
     loss = -log_p
     if gamma > 0:
         missing = -jnp.expm1(log_p)  # 1 - p, exact where p is close to 1
-        # The slope of a power below 1 is infinite at 0: there it is taken nowhere near.
+        # The derivative of a power below 1 is infinite at 0, so the power is not evaluated there.
         factor = jnp.where(missing > 0, jnp.where(missing > 0, missing, 1) ** gamma, 0)
         loss = factor * loss
     return weighted_sum(loss, chosen, rows, class_weights)

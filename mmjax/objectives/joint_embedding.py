@@ -1,8 +1,8 @@
-"""Joint embedding: pairs of the same meaning close together, and, with a margin, the others apart.
+"""Joint embedding: a small distance of positive pairs and, with a margin, a large one of negatives.
 
-Without a margin the loss is smallest, namely zero, when every embedding is zero: trained encoders
-collapse to that, the sooner the larger the regularization. Use a margin, or another objective
-beside this one (a classifier, a reconstruction), wherever the encoders are trained.
+Without a margin the loss has its minimum, zero, when all embeddings are zero: trained encoders
+collapse to that, and faster with a larger regularization. Use a margin, or a second objective (a
+classifier, a reconstruction), wherever the encoders are trained.
 """
 
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ from mmjax.structs import Batch, Outputs
 
 @dataclass(frozen=True, kw_only=True)
 class JointEmbedding(Objective):
-    """Squared distance between the embeddings of the same meaning, regularised.
+    """Mean squared distance of positive pairs, with a penalty on the norms of the embeddings.
 
     Attributes:
         weight: factor of this term in the training loss.
         views: names of the two embeddings, of equal width.
-        target: examples with the same label of this name mean the same; if not given, only the two
-            views of one example do.
+        target: name of a label; examples with equal labels are positive pairs. If not given, only
+            the two views of one example are.
         regularization: factor of the mean squared norms of the embeddings.
-        margin: distance to which pairs of different meaning are pushed apart; if not given they are
-            not, and embeddings with no other objective collapse to zero.
+        margin: negative pairs closer than this distance are penalised; if not given, no pair is,
+            and without another objective the embeddings collapse to zero.
     """
 
     weight: float = 1.0
@@ -82,34 +82,34 @@ def joint_embedding(
     margin: float | int | None = None,
     weight: ArrayLike | None = None,
 ) -> Float[Array, ""]:
-    """Mean squared distance of similar pairs, plus the regularised norms, plus an optional margin.
+    """Mean squared distance of positive pairs, a penalty on the norms, and an optional margin term.
 
         loss = sum_ij s_ij ||f_i - g_j||^2 / sum_ij s_ij
              + regularization (sum_i ||f_i||^2 + sum_j ||g_j||^2) / B
              + sum_{s_ij = 0} max(0, margin - ||f_i - g_j||)^2 / #{s_ij = 0}      (with a margin)
 
-    Every sum is a mean, so that the loss and the meaning of `regularization` do not change with the
+    Every term is a mean, so that the loss and the meaning of `regularization` do not depend on the
     size of the batch. The plain sum, sum_ij s_ij ||f_i - g_j||^2 + r (sum_i ||f_i||^2 + sum_j
     ||g_j||^2), is sum_ij s_ij times this loss with regularization = r B / sum_ij s_ij. With s the
     identity that is B times this loss with the same regularization.
 
-    Without a margin, zero embeddings have loss zero: nothing but other objectives stops a collapse.
+    Without a margin, zero embeddings have loss zero: only another objective prevents a collapse.
 
     Args:
         f: first view [B, D].
         g: second view [B, D].
-        s: [B, B], not negative: how much f_i and g_j mean the same.
+        s: [B, B], not negative: the similarity of f_i and g_j.
         regularization: factor of the mean squared norms.
-        margin: distance beyond which a pair with s_ij = 0 costs nothing; None for no such term.
+        margin: distance from which a pair with s_ij = 0 has no loss; None for no such term.
         weight: [B], not negative: pair (i, j) weighs w_i w_j in the means over pairs, row i weighs
             w_i in the mean norms. All 1 if None.
 
     Returns:
         The loss, in float32 (float64 for float64 views). At distance zero, where the margin term
-        has no direction to push in, its gradient is zero.
+        is not differentiable, its gradient is zero.
 
     Raises:
-        ConfigError: (a ValueError) shapes that do not fit, a negative regularization, or a margin
+        ConfigError: (a ValueError) shapes that do not match, a negative regularization, or a margin
             that is not positive.
 
     Reference:
@@ -145,7 +145,7 @@ def joint_embedding(
 
 
 def _squared_distances(f: jax.Array, g: jax.Array, rows: jax.Array) -> Float[Array, "B B"]:
-    """||f_i||^2 + ||g_j||^2 - 2 f_i.g_j, about a common centre so that less of it cancels."""
+    """||f_i||^2 + ||g_j||^2 - 2 f_i.g_j, about a common centre, for less cancellation."""
     share = (rows / jnp.maximum(2 * jnp.sum(rows), jnp.finfo(rows.dtype).tiny))[:, None]
     centre = lax.stop_gradient(jnp.sum(share * (f + g), axis=0, keepdims=True))
     f, g = f - centre, g - centre

@@ -20,13 +20,14 @@ from mmjax.structs import Batch, Outputs
 class NOI(Objective):
     """Nonlinear orthogonal iterations between two views, with running covariances.
 
-    Any batch will do, of fewer rows than dimensions too, as covariances are averaged over batches.
-    A loss that is logged is that of its step and need not fall; see `noi_loss`.
+    Batches may have fewer rows than dimensions, as covariances are averaged over batches. The loss
+    need not decrease during training; see `noi_loss`.
 
     Attributes:
         weight: factor of this term in the training loss.
         views: names of the two embeddings, of equal width.
-        decay: of the running covariances, from 0 (the batch alone) to below 1; rho in the paper.
+        decay: decay of the running covariances, from 0 (this batch alone) to below 1; rho in the
+            paper.
         ridge: added to every variance, in the units of the embeddings squared.
     """
 
@@ -71,26 +72,26 @@ def noi_loss(
     ridge: float | int = 1e-4,
     weight: ArrayLike | None = None,
 ) -> tuple[Float[Array, ""], Memory]:
-    """The squared distance of each view from the other one, whitened and held fixed.
+    """The squared distance of each view from the other one, whitened and constant (stop-gradient).
 
         loss = 1/B sum_b ||f_b - C_gg^-1/2 g_b||^2 + ||g_b - C_ff^-1/2 f_b||^2
 
-    with f and g the centred views and no gradient through the whitened ones. A step towards its
-    minimum is one of orthogonal iteration on the canonical directions, so what falls with training
-    is the angle to these, not the loss itself: the loss of a view moves with the target.
+    with f and g the centred views and the whitened views constant. A step to its minimum is one
+    step of orthogonal iteration on the canonical directions, so training reduces the angle to
+    these, not necessarily the loss, whose targets change at every step.
 
-    The covariances are those of the batches so far, this one included, each centred by its own
-    mean, the newest counting most. (The paper begins with the covariances of a large batch; here
-    they are weighted means from the first step on.)
+    The covariances are decayed means over all batches up to this one, each batch centred by its own
+    mean. (The paper starts from the covariances of a large batch; here they are weighted means from
+    the first step on.)
 
     Args:
         z1: first view [B, D].
         z2: second view [B, D], row i the partner of row i of `z1`.
-        memory: the running covariances of both views; None for those of no batch.
-        decay: of the running covariances, from 0 (this batch alone) to below 1.
+        memory: the running covariances of both views; None before the first batch.
+        decay: decay of the running covariances, from 0 (this batch alone) to below 1.
         ridge: added to every variance, in squared units of the views.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, at least 0, in float32 (float64 for float64 views), and the running covariances
@@ -123,9 +124,9 @@ def noi_loss(
 
 
 def _inverse_root(C: jax.Array, ridge: float | int) -> jax.Array:
-    """(C + ridge I)^-1/2; never differentiated."""
+    """(C + ridge I)^-1/2, of constants."""
     values, V = jnp.linalg.eigh(C)
-    # Below, an eigenvalue is rounding: what it is of would be blown up to a variance of 1.
+    # Smaller eigenvalues are rounding: whitening would scale that noise to a variance of 1.
     rounding = len(C) * jnp.finfo(C.dtype).eps * jnp.maximum(values[-1], 0)
     return matmul(V / jnp.sqrt(jnp.maximum(values, rounding) + ridge), V.T)
 

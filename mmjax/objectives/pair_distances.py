@@ -1,4 +1,4 @@
-"""What CorrAE and DistAE put beside reconstructions: alignment without a whitening constraint."""
+"""Distances between paired views without a whitening constraint: the terms of CorrAE and DistAE."""
 
 import abc
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from mmjax.structs import Batch, Outputs
 
 
 class _OfTwoViews(Objective):
-    """What these losses share: each is a function of two embeddings of equal width."""
+    """Base of these losses: each is a function of two embeddings of equal width."""
 
     views: tuple[str, str]
 
@@ -62,7 +62,7 @@ class DimensionwiseCorrelation(_OfTwoViews):
 
 @dataclass(frozen=True, kw_only=True)
 class RelativeDistance(_OfTwoViews):
-    """The squared distance of partners over the sum of their squared lengths.
+    """The squared distance of partners, divided by the sum of their squared lengths.
 
     Attributes:
         weight: factor of this term in the training loss.
@@ -109,18 +109,18 @@ def dimensionwise_correlation(
 
         loss = -sum_i corr(z1_i, z2_i)
 
-    As DCCA's, without the constraint that different dimensions be uncorrelated, so that nothing
-    keeps them from being copies of each other.
+    The loss of DCCA without the constraint that different dimensions are uncorrelated: they may be
+    copies of each other.
 
     Args:
         z1: first view [B, D].
         z2: second view [B, D], row i the partner of row i of `z1`.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
-        The loss, from -D to D, in float32 (float64 for float64 views). A dimension that does not
-        vary, but for rounding, counts 0 and has the gradient 0.
+        The loss, from -D to D, in float32 (float64 for float64 views). A dimension that is constant
+        up to rounding counts as 0 and has the gradient 0.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ.
@@ -138,7 +138,7 @@ def dimensionwise_correlation(
 def relative_distance(
     z1: ArrayLike, z2: ArrayLike, *, weight: ArrayLike | None = None
 ) -> Float[Array, ""]:
-    """The mean over the examples of a distance that scaling both views leaves as it is.
+    """The mean over the examples of a distance that is invariant to scaling both views.
 
         loss = 1/B sum_b ||z1_b - z2_b||^2 / (||z1_b||^2 + ||z2_b||^2)
 
@@ -161,7 +161,7 @@ def relative_distance(
     z1, z2, rows = _rows(z1, z2, weight)
     largest = jnp.maximum(jnp.abs(z1).max(axis=1), jnp.abs(z2).max(axis=1))
     scale = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))[:, None]
-    z1, z2 = z1 / scale, z2 / scale  # which the ratio does not see, so that no square overflows
+    z1, z2 = z1 / scale, z2 / scale  # the ratio is unchanged, and no square overflows
     squared_lengths = jnp.sum(jnp.square(z1) + jnp.square(z2), axis=1)
     squared_distance = jnp.sum(jnp.square(z1 - z2), axis=1)
     return weighted_mean(
@@ -176,7 +176,7 @@ def unit_distance(
 
         loss = 1/B sum_b || z1_b / ||z1_b|| - z2_b / ||z2_b|| ||^2
 
-    The second variant of DistAE as we recall it; the paper's text was at hand for neither variant.
+    The second variant of DistAE from memory; the paper's text was not available for either variant.
 
     Args:
         z1: first view [B, D].
@@ -184,8 +184,8 @@ def unit_distance(
         weight: as in `dimensionwise_correlation`.
 
     Returns:
-        The loss, from 0 to 4, in float32 (float64 for float64 views). A vector of zeros stays one,
-        with the gradient 0.
+        The loss, from 0 to 4, in float32 (float64 for float64 views). A zero vector is not scaled
+        and has the gradient 0.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ.
@@ -208,7 +208,7 @@ def _unit(z: jax.Array) -> jax.Array:
 def _rows(
     z1: ArrayLike, z2: ArrayLike, weight: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Both views in the working type, 0 in the rows that do not count; the weights."""
+    """Both views in the working dtype, 0 in rows of weight 0; the row weights."""
     z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
     check_pair(z1, z2)
     dtype = working_dtype(z1, z2)

@@ -1,4 +1,4 @@
-"""The losses of autoencoders: reconstruction, and the divergence from the prior of a latent."""
+"""The losses of autoencoders: reconstruction, and KL divergence of posterior and prior."""
 
 import abc
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.objectives.objective import Objective, rows_weight, weighted_mean, working_dtype
 from mmjax.structs import Batch, Outputs
 
-ROUNDING = 1e-6  # how far a value in [0, 1] may be out of it when pictures were moved or scaled
+ROUNDING = 1e-6  # how far a value may be outside [0, 1], from interpolating or scaling images
 
 
 class _OfReconstructions(Objective):
-    """What the losses of reconstructions share: each is summed over its views."""
+    """Base of the reconstruction losses: each is summed over its views."""
 
     views: tuple[str, ...]
 
@@ -81,13 +81,13 @@ class BernoulliReconstruction(_OfReconstructions):
         return "bernoulli_reconstruction"
 
     def check_batch(self, batch: Batch) -> None:
-        """Refuses views with values outside [0, 1], of which the likelihood is nothing."""
+        """Refuses views with values outside [0, 1], where the likelihood is 0."""
         for view in self.views:
             x = np.asarray(batch.inputs[view])[np.asarray(batch.present[view])]
             if x.size and (x.min() < -ROUNDING or x.max() > 1 + ROUNDING):
                 raise DataError(
                     f"The modality {view!r} has values from {x.min():.6g} to {x.max():.6g}, and "
-                    "BernoulliReconstruction is for values from 0 to 1: take SquaredReconstruction "
+                    "BernoulliReconstruction is for values from 0 to 1: use SquaredReconstruction "
                     "for it, or scale it."
                 )
 
@@ -114,7 +114,7 @@ class KLDivergence(Objective):
         """The sum over the posteriors, of the rows that each is of."""
         if not outputs.posteriors:
             raise ConfigError(
-                "KLDivergence needs a model with posteriors, such as VariationalCCA: take one, or "
+                "KLDivergence needs a model with posteriors, such as VariationalCCA: use one, or "
                 "leave this objective out."
             )
         total = jnp.zeros((), jnp.float32)
@@ -127,18 +127,18 @@ class KLDivergence(Objective):
 def squared_reconstruction(
     decoded: ArrayLike, x: ArrayLike, *, weight: ArrayLike | None = None
 ) -> Float[Array, ""]:
-    """The squared distance, summed over what one example holds, averaged over the examples.
+    """The squared distance, summed over the elements of an example, averaged over the examples.
 
         loss = 1/B sum_b ||x_b - decoded_b||^2
 
     Args:
         decoded: [B, ...].
-        x: what was to be decoded, of the same shape.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None.
+        x: the input to reconstruct, of the same shape.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None.
 
     Returns:
-        The loss, at least 0, in float32 (float64 for float64 arrays); 0 where no row counts. In
+        The loss, at least 0, in float32 (float64 for float64 arrays); 0 if all weights are 0. In
         float32 it is infinite for distances above about 1e19.
 
     Raises:
@@ -165,8 +165,8 @@ def bernoulli_reconstruction(
         weight: as in `squared_reconstruction`.
 
     Returns:
-        The loss, at least 0, in float32 (float64 for float64 arrays); 0 where no row counts, and
-        infinite where a value is outside [0, 1] by more than rounding, for its likelihood is 0.
+        The loss, at least 0, in float32 (float64 for float64 arrays); 0 if all weights are 0, and
+        infinite if a value is outside [0, 1] by more than rounding, as its likelihood is 0.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ.
@@ -175,7 +175,7 @@ def bernoulli_reconstruction(
         Kingma, Welling, Auto-Encoding Variational Bayes, ICLR 2014, appendix C.1.
     """
     logits, x, rows = _pairs(logits, x, weight)
-    # log(1 + exp(s)) - x s, which overflows nowhere.
+    # log(1 + exp(s)) - x s, without overflow.
     loss = weighted_mean(jnp.sum(jax.nn.softplus(logits) - x * logits, axis=1), rows)
     return jnp.where(jnp.all((x >= -ROUNDING) & (x <= 1 + ROUNDING)), loss, jnp.inf)
 
@@ -210,12 +210,12 @@ def kl_divergence(
 def _pairs(
     first: ArrayLike, second: ArrayLike, weight: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Both as [B, N] in the working type, 0 in the rows that do not count; the weights."""
+    """Both as [B, N] in the working dtype, 0 in rows of weight 0; the row weights."""
     first, second = jnp.asarray(first), jnp.asarray(second)
     if first.shape != second.shape or first.ndim < 2:
         raise ConfigError(
             f"the arrays have the shapes {first.shape} and {second.shape}, which must be equal and "
-            "begin with the batch: give both the same examples"
+            "start with the batch axis: give both the same examples"
         )
     dtype = working_dtype(first, second)
     rows = rows_weight(weight, len(first), dtype)

@@ -1,4 +1,4 @@
-"""Losses that keep embeddings from collapsing without negatives: Barlow Twins and VICReg."""
+"""Losses that prevent collapse without negative pairs: Barlow Twins and VICReg."""
 
 from dataclasses import dataclass
 
@@ -45,16 +45,16 @@ class BarlowTwins(Objective):
 
 @dataclass(frozen=True, kw_only=True)
 class VICReg(Objective):
-    """VICReg between two views: partners close, every dimension varied, no two dimensions alike.
+    """VICReg between two views: partners close, a minimum variance, dimensions uncorrelated.
 
     Attributes:
         weight: factor of this term in the training loss.
         views: names of the two embeddings, of equal width.
         invariance: factor of the mean squared distance of partners.
-        variance: factor of the terms that want every standard deviation to reach `target`.
+        variance: factor of the hinge terms on standard deviations below `target`.
         covariance: factor of the squared covariances of different dimensions.
-        target: the standard deviation that is enough.
-        epsilon: added to variances before the root.
+        target: standard deviation from which there is no penalty.
+        epsilon: added to variances before the square root.
     """
 
     weight: float = 1.0
@@ -106,12 +106,12 @@ def barlow_twins(
         z1: first view [B, D].
         z2: second view [B, D], row i the partner of row i of `z1`.
         redundancy: factor of the second sum; lambda in the paper.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
-        The loss, in float32 (float64 for float64 views). A dimension that does not vary, but for
-        rounding, has correlations 0 and gradient 0.
+        The loss, in float32 (float64 for float64 views). A dimension that is constant up to
+        rounding has correlations 0 and gradient 0.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ, or a negative redundancy.
@@ -156,10 +156,10 @@ def vicreg(
         invariance: factor of s; lambda in the paper.
         variance: factor of v; mu in the paper.
         covariance: factor of c; nu in the paper.
-        target: the standard deviation that is enough; gamma in the paper.
-        epsilon: positive, added to variances before the root.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        target: standard deviation from which there is no penalty; gamma in the paper.
+        epsilon: positive, added to variances before the square root.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, in float32 (float64 for float64 views). It grows with the fourth power of the

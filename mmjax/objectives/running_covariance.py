@@ -1,4 +1,4 @@
-"""A covariance that is averaged over the batches of a run, with the newest counting most."""
+"""Covariances averaged over the batches of a run, with exponentially decaying weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,22 +20,22 @@ class RunningCovariance:
 
     @classmethod
     def empty(cls, width: int, dtype: Any = jnp.float32) -> "RunningCovariance":
-        """That of no batch, for a view of `width`."""
+        """The start, before the first batch, for a view of `width`."""
         return cls(jnp.zeros((width, width), dtype), jnp.zeros((), dtype))
 
     def updated(
         self, covariance: jax.Array, decay: float | int, weight: jax.Array
     ) -> "RunningCovariance":
-        """That with one batch more.
+        """The running covariance with one more batch.
 
             total <- decay total + C,   weight <- decay weight + 1
 
-        A batch with fewer than two rows that count has no covariance and changes nothing.
+        A batch with fewer than two rows of positive weight has no covariance and is ignored.
 
         Args:
-            covariance: C [D, D] of the batch; the gradient of the mean flows to it alone.
+            covariance: C [D, D] of the batch; only it gets the gradient of the mean.
             decay: from 0, where the batch alone counts, to below 1.
-            weight: of the rows of the batch, [B].
+            weight: row weights of the batch, [B].
         """
         before = jax.lax.stop_gradient(self)
         counts = jnp.sum(weight > 0) > 1

@@ -1,4 +1,4 @@
-"""Soft CCA: partners close, dimensions decorrelated by a penalty on running covariances."""
+"""Soft CCA: the distance of partners, and a decorrelation penalty on running covariances."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,8 @@ class SoftCCA(Objective):
         weight: factor of this term in the training loss.
         views: names of the two embeddings, of equal width.
         decorrelation: factor of the decorrelation losses; lambda in the paper.
-        decay: of the running covariances, from 0 (the batch alone) to below 1; alpha in the paper.
+        decay: decay of the running covariances, from 0 (this batch alone) to below 1; alpha in the
+            paper.
     """
 
     weight: float = 1.0
@@ -68,27 +69,26 @@ def soft_cca_loss(
     decay: float | int = 0.9,
     weight: ArrayLike | None = None,
 ) -> tuple[Float[Array, ""], Memory]:
-    """The distance of standardised partners, and the correlations of different dimensions.
+    """The distance of standardised partners, plus the correlations of different dimensions.
 
         loss = 1/(2 B) sum_b ||n1_b - n2_b||^2 + decorrelation (SDL(n1) + SDL(n2)),
         SDL(n) = sum_i sum_{j != i} |C_ij|,   C <- (decay W C + n'n / B) / (decay W + 1)
 
     with n the views standardised over the batch, dimension by dimension (batch normalisation in the
-    paper), and W the weight of the batches before. The gradient goes through the part of C that is
-    of this batch.
+    paper), and W the weight of the earlier batches, whose part of C is constant (stop-gradient).
 
     Args:
         z1: first view [B, D].
         z2: second view [B, D], row i the partner of row i of `z1`.
-        memory: the running covariances of both views; None for those of no batch.
+        memory: the running covariances of both views; None before the first batch.
         decorrelation: factor of the decorrelation losses.
-        decay: of the running covariances, from 0 (this batch alone) to below 1.
-        weight: [B], not negative; a row of weight 0 is as if it were not there, even if it holds
-            NaN. All 1 if None. No gradient flows to it.
+        decay: decay of the running covariances, from 0 (this batch alone) to below 1.
+        weight: [B], not negative; a row of weight 0 is ignored, even if it holds NaN. All 1
+            if None. No gradient flows to it.
 
     Returns:
         The loss, at least 0, in float32 (float64 for float64 views), and the running covariances
-        with this batch. A dimension that does not vary, but for rounding, counts 0 and has the
+        with this batch. A dimension that is constant up to rounding counts as 0 and has the
         gradient 0.
 
     Raises:
@@ -108,7 +108,7 @@ def soft_cca_loss(
     before = memory or tuple(RunningCovariance.empty(n.shape[1], n.dtype) for n in (n1, n2))
     after = []
     for n, running in zip((n1, n2), before, strict=True):
-        # Over the rows, as n is by their number: the entries of C are correlations.
+        # The weighted squares of n sum to 1, so the entries of C are correlations.
         C = batch.covariance(n, n) * batch.degrees
         running = running.updated(C, decay, batch.weight)
         off_diagonal = 1 - jnp.eye(n.shape[1], dtype=n.dtype)

@@ -1,4 +1,4 @@
-"""What all canonical analyses promise: any order of batches, finite results, plain refusals."""
+"""What all estimators promise: any order of batches, finite results, plain refusals."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -207,7 +207,7 @@ def test_any_finite_views_give_finite_results(name, drawn, ridge, k, rows):
     held_out = drawn[: len(whole)]
     sentence = attempt(estimator.score, *held_out)
     if sentence:
-        assert "not on the scale" in sentence
+        assert "to the scale of the data" in sentence
     else:
         assert abs(estimator.score(*held_out)) <= k + 1e-9
 
@@ -243,8 +243,8 @@ def test_what_cannot_work_is_refused(name):
     refused("choose k from 1 to", MAKE[name](40, 0.1).fit, *good)
     refused("rows", MAKE[name](1, 0.1).fit, good[0], *(v[:-1] for v in good[1:]))
     refused("at least 2", MAKE[name](1, 0.1).fit, *(v[:1] for v in good))
-    refused("views were given", MAKE[name](1, 0.1).fit_stream, [(good[0],)])
-    refused("held no batch", MAKE[name](1, 0.1).fit_stream, [])
+    refused("got 1 views: give", MAKE[name](1, 0.1).fit_stream, [(good[0],)])
+    refused("the stream is empty", MAKE[name](1, 0.1).fit_stream, [])
     refused("negative", MAKE[name], 1, -1.0)
     refused("infinite", MAKE[name], 1, float("inf"))
     if name != "nystrom":  # which takes no more features than rows
@@ -253,7 +253,7 @@ def test_what_cannot_work_is_refused(name):
     refused("columns", estimator.partial_fit, *(v[:, :2] for v in good))
     refused("columns", estimator.transform, *(v[:, :2] for v in good))
     assert estimator.moments_.rows == 200
-    wanted = "call prepare first" if name in ("kernel", "nystrom") else "views were given"
+    wanted = "call prepare first" if name in ("kernel", "nystrom") else "got 1 views: give"
     refused(wanted, MAKE[name](1, 0.1).fit_moments, Moments((3,)))
     with pytest.raises(RuntimeError, match="call fit first"):
         MAKE[name](1, 0.1).transform(*good)

@@ -186,12 +186,18 @@ ZEROS = np.zeros((8, 3), np.float32)
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Moments.of(ZEROS, ZEROS[:7]), "view 0 has 8 rows and view 1 7"),
+        (lambda: Moments.of(ZEROS, ZEROS[:7]), "view 0 has 8 rows and view 1 has 7"),
         (lambda: Moments.of(ZEROS).update(ZEROS[:, :2]), "2 columns, but 3 are expected"),
         (lambda: Moments.of(ZEROS).update(ZEROS, weight=ZEROS), "one weight a row"),
-        (lambda: Moments.of(ZEROS).update(ZEROS, weight=-np.ones(8)), "weight must lie"),
-        (lambda: Moments.of(ZEROS).update(ZEROS, weight=np.full(8, np.nan)), "weight must lie"),
-        (lambda: Moments.of(ZEROS).merge(Moments((2,))), "moments of 2 columns do not fit"),
+        (
+            lambda: Moments.of(ZEROS).update(ZEROS, weight=-np.ones(8)),
+            "weight holds values outside",
+        ),
+        (
+            lambda: Moments.of(ZEROS).update(ZEROS, weight=np.full(8, np.nan)),
+            "weight holds values outside",
+        ),
+        (lambda: Moments.of(ZEROS).merge(Moments((2,))), "moments of 2 columns cannot be merged"),
         (lambda: Moments.of(ZEROS[:, :0]), "no columns"),
         (lambda: Moments.of(poisoned(np.nan)), "row 4, column 2"),
         (lambda: Moments.of(*sharded(poisoned(np.inf))), "view 0 holds 1 values .* not finite"),

@@ -48,7 +48,7 @@ def test_the_regression_is_that_of_least_squares():
         np.testing.assert_allclose(ours, expected, atol=1e-12)
     far = PartialCCA(2, 0.0).fit(x * 1e250, y, z * 1e-250)
     np.testing.assert_allclose(far.score(x * 1e250, y, z * 1e-250), far.correlations_.sum())
-    with pytest.raises(ValueError, match="overflow: bring the views nearer"):
+    with pytest.raises(ValueError, match="overflow: bring the views to similar scales"):
         _ = far.regression_
 
 

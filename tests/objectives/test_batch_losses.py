@@ -274,7 +274,7 @@ def zeros(*shapes):
         (lambda: eckart_young_loss(zeros((9, 3), (9, 2))), "widths 3, 2"),
         (lambda: dtcca_loss(zeros((9, 3), (9, 2)), k=0), "choose k from 1 to 2"),
         (lambda: dtcca_loss(zeros((9, 3), (9, 2)), iterations=0), "iterations=0"),
-        (lambda: dtcca_loss(zeros(*[(500, 400)] * 3)), "80,000,000 numbers"),
+        (lambda: dtcca_loss(zeros(*[(500, 400)] * 3)), "80,000,000 elements"),
         (lambda: barlow_twins(*zeros((9, 3), (9, 2))), "must be equal"),
         (lambda: vicreg(*zeros((9, 3), (9, 2))), "must be equal"),
         (lambda: vicreg(*zeros((9, 3), (9, 3)), epsilon=0), "epsilon"),

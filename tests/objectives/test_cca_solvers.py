@@ -237,9 +237,9 @@ VIEWS = ("image", "audio")
 
 def test_what_cannot_work_is_refused():
     h1, h2 = (jnp.float32(h) for h in views())
-    with pytest.raises(ConfigError, match=r"cannot tell the k=2 largest: leave out k"):
+    with pytest.raises(ConfigError, match=r"cannot select the k=2 largest: leave out k"):
         newton_schulz(h1, h2, k=2)
-    with pytest.raises(ConfigError, match="cannot tell the k=2 largest"):
+    with pytest.raises(ConfigError, match="cannot select the k=2 largest"):
         DCCA(views=VIEWS, k=2, solver="newton_schulz")
     with pytest.raises(ConfigError, match="ridge"):
         SquaredDCCA(views=VIEWS, ridge=-1.0)

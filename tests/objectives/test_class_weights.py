@@ -60,7 +60,7 @@ def test_weights_sum_to_the_number_of_classes_and_never_fail(scheme):
         (lambda: InverseFrequency(-1.0), r"InverseFrequency\.power is -1\.0"),
         (lambda: EffectiveNumber(1.0), r"EffectiveNumber\.beta is 1\.0: .* below 1"),
         (lambda: CrossEntropy(class_weights=(1.0, -1.0)), "not negative"),
-        (lambda: Focal(class_weights=(0.0, 0.0)), "no class to learn"),
+        (lambda: Focal(class_weights=(0.0, 0.0)), "are all 0: make at least one"),
     ],
 )
 def test_impossible_settings_are_refused(make, sentence):

@@ -147,7 +147,7 @@ def test_a_label_that_is_no_class_shows_under_class_weights_too():
         ((1.0, 2.0), r"has the shape \(2,\), but the logits are of 5 classes"),
         ((1.0, 1.0, 1.0, 1.0, -1.0), r"class_weights=\(1, 1, 1, 1, -1\) must be .* not negative"),
         ((1.0, 1.0, 1.0, 1.0, np.inf), "finite"),
-        ((0.0,) * C, "leaves no class to learn"),
+        ((0.0,) * C, "are all 0: make at least one"),
         (np.ones((C, 1)), "one number a class"),
     ],
 )

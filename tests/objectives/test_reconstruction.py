@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_refused(name):
     array = jnp.zeros((4, 3))
     for arrays, options, sentence in [
         ((array, array[:, :2]), {}, "which must be equal"),
-        ((array[0], array[0]), {}, "begin with the batch"),
+        ((array[0], array[0]), {}, "start with the batch axis"),
         ((array, array), {"weight": jnp.ones(3)}, "one weight a row"),
     ]:
         with pytest.raises(ConfigError, match=sentence):
@@ -225,7 +225,7 @@ def test_values_without_a_likelihood_are_refused_before_the_first_step():
     )
     prepare(experiment, None)
     noisy = dataclasses.replace(experiment, transforms=(AddNoise("right", 1.0),))
-    with pytest.raises(DataError, match=r"'right' has values from -\d.* take SquaredRecon"):
+    with pytest.raises(DataError, match=r"'right' has values from -\d.* use SquaredRecon"):
         prepare(noisy, None)
     prepare(dataclasses.replace(noisy, objectives=(KLDivergence(),)), None)
 
