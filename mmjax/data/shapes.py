@@ -110,9 +110,7 @@ class Shapes(Dataset):
         words = shapes_render.vocabulary()
         return {
             "image": Modality("image", (shapes_render.PIXELS, shapes_render.PIXELS, 3)),
-            "text": Modality(
-                "text", (shapes_render.WORDS,), vocabulary=len(words), words=words
-            ),
+            "text": Modality("text", (shapes_render.WORDS,), vocabulary=len(words), words=words),
             "audio": Modality(
                 "audio", (shapes_render.SAMPLES,), sample_rate=shapes_render.SAMPLE_RATE
             ),
