@@ -160,7 +160,7 @@ def test_it_fits_together():
     [
         (
             changed(objectives=(CrossEntropy(target="place"),)),
-            "CrossEntropy compares with a target of the kind class or tokens, but 'place' is of",
+            "CrossEntropy compares with a target of the kind class or tokens, but 'place' is",
         ),
         (changed(objectives=(Focal(target="tags"),)), "Focal compares with .* tokens, but 'tags'"),
         (
