@@ -99,6 +99,37 @@ def test_masked_tokens_reach_nothing():
     assert np.isfinite(outcomes[0][0].values).all()
 
 
+def test_gradient_reaches_every_parameter():
+    graphdef, params = parameters(END)
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        head, (fused, given) = (
+            nnx.merge(graphdef, params, {}),
+            jax.tree.map(jnp.asarray, (FUSED, GIVEN)),
+        )
+        values = head(fused, given, train=False, rngs=None).values
+        return jnp.sum(values * jax.random.normal(jax.random.key(0), values.shape))
+
+    sizes = jax.tree.map(lambda leaf: float(np.abs(leaf).max()), gradient(params))
+    # 1e-5: a parameter that changes nothing still gets the rounding errors of the others, 1e-7.
+    largest = max(jax.tree.leaves(sizes))
+    assert jax.tree.all(jax.tree.map(lambda size: size > 1e-5 * largest, sizes)), sizes
+
+
+def test_bfloat16_writes_too():
+    target, bfloat16 = Target("tokens", C, (L,), end=END), jnp.dtype("bfloat16")
+
+    def write(fused):
+        shape = FeatureShape(T, D)
+        return HEAD.build(shape, target, dtype=bfloat16, rngs=nnx.Rngs(0)).generate(fused)
+
+    written = jax.eval_shape(write, FUSED.replace(tokens=jnp.asarray(FUSED.tokens, bfloat16)))
+    assert written.values.shape == written.mask.shape == (B, L)
+    assert written.values.dtype == jnp.int32
+
+
 def test_it_says_nothing_without_tokens():
     module = nnx.merge(*parameters(END), {})
     assert module(FUSED, None, train=False, rngs=None) is None
