@@ -4,8 +4,15 @@
 
 The number `sentiment` by squared error and its sign `positive` by cross-entropy, from one modality
 or from all three side by side; error, correlation and accuracy on the 752 test utterances of Poria
-et al., whose features were fitted with labels of the training part. Then nine sentiments in ten are
-hidden: alone, and with the signs still known.
+et al. Their features were fitted with the labels of the training part, so no split is left to tune
+on: the settings are the first that were tried. Then nine sentiments in ten are hidden: alone, and
+with the signs still known.
+
+Expected, three seeds, error, correlation and accuracy: text 0.961 ± 0.005, 0.598 and 0.758 ± 0.005;
+audio 1.302, 0.168 and 0.557; visual 1.376, 0.068 and 0.525; all 0.969 ± 0.005, 0.616 and 0.762 ±
+0.011, no more accurate than text alone (published, unverified, with the context of a video: 0.781,
+0.603, 0.558, 0.803). With nine in ten hidden the error is 1.053 ± 0.025 and the correlation 0.514;
+the known signs do not help it. 2 minutes of processor time.
 """
 
 from mmjax.data import MOSIUtterance
@@ -52,6 +59,7 @@ study = Study(
         "all, 90 % hidden": {"data.hidden": 0.9},
     },
     columns=("test/mae", "test/correlation", "test/accuracy"),
+    lower_is_better=("test/mae",),
     published={
         "text": published(0.781),
         "audio": published(0.603),
