@@ -8,6 +8,11 @@ import numpy as np
 from flax import nnx
 
 
+def direction(shape):
+    """Numbers [*shape] of size 1 to take products with, drawn with NumPy."""
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
 def filled(make, seed=0):
     """The structure of the module that `make` makes, its parameters and statistics, its features.
 

@@ -6,17 +6,16 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from parameters import filled
 
 from mmjax.benchmarks.flops import matmul_flops, step_flops
-from mmjax.data.dataset import Modality
+from mmjax.data import Modality, Target
 from mmjax.encoders import LSTM, MLP
 from mmjax.fusion import Concat
 from mmjax.layers import Attention
-from mmjax.models import Classifier, FusionModel
+from mmjax.models import FusionModel
 from mmjax.objectives import DCCA, CrossEntropy, dcca_loss
 from mmjax.structs import Batch
-from mmjax.training.step import Program, TrainState
+from mmjax.training.step import state_maker
 
 FLOAT32 = jnp.dtype("float32")
 
@@ -154,12 +153,16 @@ def test_dcca_counts_its_covariances():
 def test_a_step_is_three_times_the_forward():
     B = 16
     modalities = {"a": Modality("vector", (6,)), "b": Modality("vector", (5,))}
-    model = FusionModel({"a": MLP((8,), 4, dropout=0.1), "b": MLP((), 3)}, Concat(), Classifier())
-    graphdef, params, stats, _ = filled(
-        lambda: model.build(modalities, {"label": 10}, dtype=FLOAT32, rngs=nnx.Rngs(0))
+    make = state_maker(
+        FusionModel({"a": MLP((8,), 4, dropout=0.1), "b": MLP((), 3)}, Concat()),
+        modalities,
+        {"label": Target("class", 10)},
+        (CrossEntropy(), DCCA(views=("a", "b"))),
+        optax.identity(),
+        seed=0,
+        dtype=FLOAT32,
     )
-    program = Program(graphdef, optax.identity(), (CrossEntropy(), DCCA(views=("a", "b"))))
-    state = TrainState(jnp.asarray(0), params, stats, (), jax.random.key(0), program)
+    state = jax.eval_shape(make)
     inputs = {name: np.zeros((B, *m.shape), np.float32) for name, m in modalities.items()}
     batch = Batch.of(inputs, np.arange(B), targets={"label": np.zeros(B, np.int32)})
     forward = 2 * B * (6 * 8 + 8 * 4 + 5 * 3 + (4 + 3) * 10) + dcca_flops(B, 4, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mmjax.data.dataset import Modality
+from mmjax.data import Modality
 from mmjax.encoders import Flatten
 from mmjax.errors import ConfigError
 

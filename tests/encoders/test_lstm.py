@@ -1,10 +1,12 @@
 """The LSTM against its equations, word by word in float64 NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from parameters import filled
 
-from mmjax.data.dataset import Modality
+from mmjax.data import Modality
 from mmjax.encoders import LSTM
 
 WORDS, D = 6, 4
@@ -35,19 +37,22 @@ def reference(module, ids, mask):
 def test_agrees_with_its_equations():
     rng = np.random.default_rng(0)
     modality = Modality("text", (WORDS,), vocabulary=9)
-    module = LSTM(width=D).build(modality, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
-    for variable in (module.embed.embedding, module.from_input.bias):  # of a size that matters
-        variable[...] = jnp.asarray(rng.standard_normal(variable.shape), jnp.float32)
+    graphdef, params, stats, _ = filled(
+        lambda: LSTM(width=D).build(modality, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    )
+    module = nnx.merge(graphdef, params, stats)
     ids = rng.integers(1, 9, (3, WORDS)).astype(np.int32)
     mask = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 0, 1, 0, 0], [0, 0, 0, 0, 0, 0]], bool)
     present = jnp.ones(3, bool)
 
-    features = module(jnp.asarray(ids), jnp.asarray(mask), present, train=False, rngs=None)
+    run = jax.jit(lambda ids, mask: module(ids, mask, present, train=False, rngs=None))
+
+    features = run(ids, mask)
     expected = np.stack([reference(module, *row) for row in zip(ids, mask, strict=True)])
     # 1e-5: six float32 steps on numbers of size 1.
     np.testing.assert_allclose(features.tokens, expected, atol=1e-5)
 
     padded = np.where(mask, ids, 0)  # without a mask, id 0 is no word
-    features = module(jnp.asarray(padded), None, present, train=False, rngs=None)
+    features = run(padded, None)
     np.testing.assert_array_equal(features.mask, mask)
     np.testing.assert_allclose(features.tokens, expected, atol=1e-5)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from parameters import filled
+from parameters import direction, filled
 
-from mmjax.data.dataset import Modality
+from mmjax.data import Modality, Target
 from mmjax.encoders import MLP, FeatureShape, LeNet
 from mmjax.fusion import Concat, Mean, MultimodalTransformer
 from mmjax.models import FusionModel
@@ -49,9 +49,8 @@ def compiled(fusion):
     def run(tokens, masks):
         def product(params, tokens):
             features = {name: Features(tokens[name], masks[name]) for name in SHAPES}
-            fused = nnx.merge(graphdef, params, stats)(features, train=False, rngs=None)
-            direction = jax.random.normal(jax.random.key(1), fused.pooled.shape)
-            return jnp.sum(fused.pooled * direction), fused
+            fused = nnx.merge(graphdef, params, stats)(features, train=False, rngs=None).features
+            return jnp.sum(fused.pooled * direction(fused.pooled.shape)), fused
 
         gradients, fused = jax.grad(product, (0, 1), has_aux=True)(params, tokens)
         return fused, fused.pooled, gradients
@@ -113,7 +112,7 @@ def test_the_order_of_the_mapping_does_not_matter(fusion):
         return [
             nnx.merge(graphdef, params, stats)(
                 {name: features[name] for name in names}, train=False, rngs=None
-            )
+            ).features
             for names in (("text", "image"), ("image", "text"))
         ]
 
@@ -126,13 +125,13 @@ def test_the_order_of_the_mapping_does_not_matter(fusion):
 def test_bfloat16_is_close_to_float32(fusion):
     @jax.jit
     def both(tokens, masks):
-        _, params, stats, _ = filled(lambda: build(fusion))
-
         def pooled(dtype):
-            graphdef, *state = nnx.split(build(fusion, dtype), nnx.Param, nnx.BatchStat)
-            assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))
+            graphdef, params, stats, _ = filled(lambda: build(fusion, dtype))
+            assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((params, stats)))
             features = {name: Features(tokens[name].astype(dtype), masks[name]) for name in SHAPES}
-            return nnx.merge(graphdef, params, stats)(features, train=False, rngs=None).pooled
+            return nnx.merge(graphdef, params, stats)(
+                features, train=False, rngs=None
+            ).features.pooled
 
         return pooled("float32"), pooled("bfloat16")
 
@@ -190,7 +189,9 @@ def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
         "vector": np.array([1, 1, 0, 0], bool),
     }
     graphdef, params, stats, _ = filled(
-        lambda: model.build(MODALITIES, {"label": 3}, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+        lambda: model.build(
+            MODALITIES, {"label": Target("class", 3)}, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)
+        )
     )
 
     @jax.jit
@@ -200,7 +201,7 @@ def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
             module = nnx.merge(graphdef, params, stats)
             outputs = module(batch, train=True, rngs=None)
             after = nnx.as_pure(nnx.state(module, nnx.BatchStat))
-            return jnp.sum(outputs.logits**2), (outputs, after)
+            return jnp.sum(outputs.predictions["label"].values ** 2), (outputs, after)
 
         return jax.value_and_grad(loss, (0, 1), has_aux=True)(params, inputs)
 
@@ -225,9 +226,12 @@ def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
     "config", [Concat(), Mean(width=8), MultimodalTransformer(width=8, layers=1)]
 )
 def test_one_modality_alone(config):
-    fusion = config.build(
-        {"only": FeatureShape(1, 4)}, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)
-    )
-    features = {"only": Features.of_vector(jnp.ones((2, 4)))}
-    fused = fusion(features, train=False, rngs=None).pooled
-    assert fused.shape == (2, fusion.features.width)
+    def run():
+        shape = {"only": FeatureShape(1, 4)}
+        fusion = config.build(shape, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+        features = {"only": Features.of_vector(jnp.ones((2, 4)))}
+        fused = fusion(features, train=False, rngs=None).features
+        assert fused.tokens.shape == (2, *fusion.features)
+        return fused.pooled
+
+    assert jax.eval_shape(run).shape[0] == 2

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from parameters import filled
 
 from mmjax.errors import ConfigError
 from mmjax.layers import Attention
@@ -16,10 +17,10 @@ MASK = np.array([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [0, 0, 0, 0, 0]], bool)
 
 
 def attention(dtype="float32"):
-    module = Attention(D, H, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
-    for linear in (module.query, module.value, module.out):  # biases start at zero: too easy
-        linear.bias[...] = jax.random.normal(jax.random.key(1), (D,))
-    return module
+    graphdef, params, stats, _ = filled(
+        lambda: Attention(D, H, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+    )
+    return nnx.merge(graphdef, params, stats)
 
 
 def tokens():
@@ -47,7 +48,7 @@ def reference(module, queries, keys, mask):
 
 def test_agrees_with_the_formula_in_float64():
     module, (queries, keys) = attention(), tokens()
-    ours = module(jnp.asarray(queries), jnp.asarray(keys), jnp.asarray(MASK))
+    ours = jax.jit(lambda *tokens: module(*tokens, jnp.asarray(MASK)))(queries, keys)
     # 1e-5: sums of 8 float32 products, four layers of them.
     np.testing.assert_allclose(
         ours[:2], reference(module, queries[:2], keys[:2], MASK[:2]), rtol=1e-5, atol=1e-5

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from parameters import filled
 
 from mmjax.layers import Transformer
 
@@ -14,7 +15,10 @@ COTANGENT = np.random.default_rng(1).standard_normal((B, T, D)).astype(np.float3
 
 
 def transformer(dropout=0.0, layers=2):
-    return Transformer(D, layers, 2, dropout, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    graphdef, params, stats, _ = filled(
+        lambda: Transformer(D, layers, 2, dropout, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    )
+    return nnx.merge(graphdef, params, stats)
 
 
 @jax.jit

@@ -11,8 +11,7 @@ import pytest
 from flax import nnx
 from parameters import filled
 
-from mmjax.data import DigitsHalves
-from mmjax.data.dataset import Modality
+from mmjax.data import DigitsHalves, Modality
 from mmjax.encoders import MLP
 from mmjax.errors import ConfigError
 from mmjax.models import Autoencoder, Decoder
@@ -63,7 +62,7 @@ def program(name):
     def run(params, inputs, batch):
         inputs = {**batch.inputs, **inputs}
         outputs = nnx.merge(graphdef, params)(batch.replace(inputs=inputs), train=True)
-        losses = [each(outputs, batch.replace(inputs=inputs)) for each in OBJECTIVES[name]]
+        losses = [each(outputs, batch.replace(inputs=inputs)).mean for each in OBJECTIVES[name]]
         return sum(losses), outputs
 
     return params, jax.jit(jax.value_and_grad(run, argnums=(0, 1), has_aux=True))
@@ -83,7 +82,9 @@ def test_every_decoder_reads_the_code_that_it_should(name):
     model = MODELS[name]
     params, ((_, outputs), _) = call(name, batch())
     codes = {
-        view: linear(batch().inputs[view].reshape(B, -1), params["encoders"][view]["layers"][0])
+        view: linear(
+            batch().inputs[view].reshape(B, -1), params["encoders"][view]["perceptron"]["layers"][0]
+        )
         for view in model.encoders
     }
     assert set(outputs.embeddings) == set(model.encoders)
@@ -91,7 +92,7 @@ def test_every_decoder_reads_the_code_that_it_should(name):
         np.testing.assert_allclose(outputs.embeddings[view], code, rtol=1e-5, atol=1e-5)  # float32
     assert set(outputs.reconstructions) == set(model.decoders)
     for view, decoded in outputs.reconstructions.items():
-        layer = params["decoders"][view]["mlp"]["layers"][0]
+        layer = params["decoders"][view]["perceptron"]["layers"][0]
         expected = linear(codes[model.code or view], layer)
         assert decoded.values.shape == (B, *MODALITIES[view].shape)
         np.testing.assert_allclose(
@@ -150,8 +151,8 @@ def test_frozen_encoders_keep_their_bits_and_drop_nothing_out():
     encoders = {"table": MLP((8,), 4, dropout=0.5), "image": MLP((8,), 4)}
     model = Autoencoder(encoders, dict.fromkeys(VIEWS, LINEAR), code="table", frozen=("table",))
     first = state(model, OBJECTIVES["SplitAE"])
-    assert set(first.params["decoders"]) == set(VIEWS)
-    assert set(first.params["encoders"]) == {"image"}
+    assert set(first.params["model"]["decoders"]) == set(VIEWS)
+    assert set(first.params["model"]["encoders"]) == {"image"}
     held = jax.device_get(first.frozen)
     step, losses = jax.jit(train_step), []
     second, metrics = step(first, batch())
@@ -166,7 +167,7 @@ def test_frozen_encoders_keep_their_bits_and_drop_nothing_out():
 def test_a_bfloat16_model_is_judged_in_float32():
     def run():
         outputs = build(MODELS["DCCAE"], "bfloat16")(batch())
-        return outputs, OBJECTIVES["DCCAE"][0](outputs, batch())
+        return outputs, OBJECTIVES["DCCAE"][0](outputs, batch()).mean
 
     outputs, loss = jax.eval_shape(run)
     assert outputs.reconstructions["image"].values.dtype == jnp.bfloat16

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from parameters import filled
+from parameters import direction, filled
 
-from mmjax.data.dataset import Modality
-from mmjax.encoders import LSTM, MLP, LeNet, LogMelCNN, TextTransformer
+from mmjax.data import Modality, Target
+from mmjax.encoders import LSTM, MLP, Flatten, LeNet, LogMelCNN, TextTransformer
 from mmjax.errors import ConfigError
 from mmjax.fusion import Concat, Mean, MultimodalTransformer
-from mmjax.models import Classifier, DualEncoder, FusionModel
+from mmjax.heads import Classifier, MultiLabel, Regressor
+from mmjax.models import DualEncoder, FusionModel, abstract_outputs
 from mmjax.structs import Batch
 
 B = 5
@@ -23,13 +24,17 @@ MODALITIES = {
     "text": Modality("text", (4,), vocabulary=9),
     "table": Modality("vector", (7,)),
 }
-TARGETS = {"label": 3}
+TARGETS = {"label": Target("class", 3)}
 LENET = LeNet(blocks=1, channels=4, width=6, batch_norm=True)
 SOUND = LogMelCNN(blocks=1, channels=2, width=5, bands=8)
 TABLE = MLP(hidden=(8,), width=4, activation="tanh", dropout=0.2)
 MODELS = {  # names in an order that is not the alphabet's
-    "concat": FusionModel({"text": LSTM(5), "image": LENET}, Concat(), Classifier(hidden=(8,))),
-    "mean": FusionModel({"table": TABLE, "sound": SOUND}, Mean(6), Classifier(dropout=0.2)),
+    "concat": FusionModel(
+        {"text": LSTM(5), "image": LENET}, Concat(), {"label": Classifier(hidden=(8,))}
+    ),
+    "mean": FusionModel(
+        {"table": TABLE, "sound": SOUND}, Mean(6), {"label": Classifier(dropout=0.2)}
+    ),
     "transformer": FusionModel(
         {"table": TABLE, "image": LENET},
         MultimodalTransformer(8, 1, 2),
@@ -67,11 +72,8 @@ def outcome(model_name):
         def product(params):
             module = nnx.merge(graphdef, params, stats)
             outputs = module(batch, train=True, rngs=nnx.Rngs(dropout=1))
-            leaves = jax.tree.leaves((outputs.embeddings, outputs.fused, outputs.logits))
-            return sum(
-                jnp.sum(leaf * jax.random.normal(jax.random.key(i), leaf.shape))
-                for i, leaf in enumerate(leaves)
-            )
+            leaves = jax.tree.leaves((outputs.embeddings, outputs.fused, outputs.predictions))
+            return sum(jnp.sum(leaf * direction(leaf.shape)) for leaf in leaves)
 
         fresh, merged = build(model), nnx.merge(graphdef, params, stats)
         nnx.update(fresh, nnx.state(merged))
@@ -105,10 +107,10 @@ def test_outputs(name):
         assert embedding.shape == (B, width)
         assert outputs.present[modality].all()
     if isinstance(model, FusionModel):
-        assert outputs.logits.shape == (B, 3)
-        assert outputs.fused.shape[0] == B
+        assert outputs.predictions["label"].values.shape == (B, 3)
+        assert outputs.fused.tokens.shape[0] == B
     else:
-        assert outputs.logits is None
+        assert outputs.predictions == {}
         assert outputs.fused is None
 
 
@@ -119,9 +121,9 @@ def test_the_order_of_the_encoders_does_not_matter():
         model = FusionModel(encoders, Concat())
         module = model.build(modalities, TARGETS, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
         inputs = {name: np.full((2, 3), ord(name), np.float32) for name in names}
-        return module(Batch.of(inputs, np.arange(2))).logits
+        return module(Batch.of(inputs, np.arange(2))).predictions["label"].values
 
-    np.testing.assert_array_equal(run("ab"), run("ba"))
+    np.testing.assert_array_equal(*jax.jit(lambda: (run("ab"), run("ba")))())
 
 
 def test_modalities_chooses_among_the_encoders():
@@ -133,7 +135,7 @@ def test_modalities_chooses_among_the_encoders():
 
     assert set(parameters(model)["encoders"]) == {"table"}
     assert set(parameters(both)["encoders"]) == {"table", "image"}
-    assert parameters(model)["head"]["layers"][0]["kernel"].shape == (4, 3)
+    assert parameters(model)["heads"]["label"]["perceptron"]["layers"][0]["kernel"].shape == (4, 3)
 
     without = batch()
     without = without.replace(inputs={"table": without.inputs["table"]})
@@ -159,6 +161,52 @@ def test_presence_and_masks_reach_the_outputs():
     np.testing.assert_array_equal(outputs.embeddings["table"][1], 0)
 
 
+def test_every_target_has_a_head_unless_heads_are_named():
+    targets = {
+        "label": Target("class", 3),
+        "tags": Target("labels", 4),
+        "box": Target("number", shape=(2, 2)),
+    }
+    tables = {"table": MODALITIES["table"]}
+
+    def shapes(heads):
+        model = FusionModel({"table": TABLE}, heads=heads)
+
+        def outputs():
+            module = model.build(tables, targets, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+            return abstract_outputs(module, tables, targets).predictions
+
+        return {name: each.values.shape for name, each in jax.eval_shape(outputs).items()}
+
+    assert shapes({}) == {"label": (2, 3), "tags": (2, 4), "box": (2, 2, 2)}
+    assert shapes({"tags": MultiLabel()}) == {"tags": (2, 4)}
+    with pytest.raises(ConfigError, match=r"Regressor predicts .* not labels: give this"):
+        shapes({"tags": Regressor()})
+    targets |= {"caption": Target("tokens", 9, shape=(4,))}
+    with pytest.raises(ConfigError, match="'tokens', which has no default head: name one in"):
+        shapes({})
+
+
+def test_pictures_of_bytes_are_those_over_255():
+    pixels = np.random.default_rng(0).integers(0, 256, (B, 2, 3, 1)).astype(np.uint8)
+    present = {"image": np.arange(B) != 1}
+    pictures = {"image": Modality("image", (2, 3, 1))}
+    model = FusionModel({"image": Flatten()})
+    graphdef, *rest, _ = filled(
+        lambda: model.build(pictures, TARGETS, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    )
+    module = nnx.merge(graphdef, *rest)
+    floats = pixels.astype(np.float32) / np.float32(255)
+    ours, expected = (
+        module(Batch.of({"image": x}, np.arange(B), present=present)) for x in (pixels, floats)
+    )
+    # 1e-6: a quotient may be computed as a product with the rounded 1 / 255.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, expected)
+    found = np.where(present["image"][:, None], floats.reshape(B, -1), 0)
+    np.testing.assert_allclose(ours.embeddings["image"], found, rtol=1e-6)
+    assert (ours.embeddings["image"][1] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
@@ -175,8 +223,8 @@ def test_presence_and_masks_reach_the_outputs():
             "There is no encoder for the modality 'imag': did you mean 'image'\\?",
         ),
         (
-            FusionModel({"image": LENET}, head=Classifier(target="lable")),
-            "There is no target 'lable': did you mean 'label'\\? There are: label\\.",
+            FusionModel({"image": LENET}, heads={"lable": Classifier()}),
+            "There is no target, for a head, 'lable': did you mean 'label'\\? There are: label\\.",
         ),
         (FusionModel({}), "The model has no encoder"),
         (DualEncoder({"image": LENET}), "aligns two modalities and was given 1 encoders \\(image"),

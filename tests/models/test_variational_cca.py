@@ -12,8 +12,7 @@ import scipy.stats
 from flax import nnx
 from parameters import filled
 
-from mmjax.data import DigitsHalves
-from mmjax.data.dataset import Modality
+from mmjax.data import DigitsHalves, Modality
 from mmjax.encoders import MLP
 from mmjax.errors import ConfigError
 from mmjax.models import Decoder, VariationalCCA
@@ -52,7 +51,7 @@ def batch(rows=B):
 
 
 def loss_of(outputs, batch):
-    return sum(each.weight * each(outputs, batch) for each in BOUND)
+    return sum(each.weight * each(outputs, batch).mean for each in BOUND)
 
 
 @functools.cache
@@ -80,10 +79,10 @@ def linear(x, layer):
 
 def codes_in_numpy(name, params, given, noises):
     """Posteriors, as (mean, log variance), and the views decoded from means and noise."""
-    layer = params["encoders"]["left"]["layers"][0]
+    layer = params["encoders"]["left"]["perceptron"]["layers"][0]
     posteriors = {"shared": np.split(linear(given.inputs["left"], layer), 2, axis=1)}
     if name == "VCCA-private":
-        layer = params["private"]["right"]["layers"][0]
+        layer = params["private"]["right"]["perceptron"]["layers"][0]
         posteriors["private_right"] = np.split(linear(given.inputs["right"], layer), 2, axis=1)
     drawn = {
         each: mean + np.exp(log_variance / 2) * noise
@@ -91,7 +90,7 @@ def codes_in_numpy(name, params, given, noises):
     }
     z = drawn["shared"]
     read = {"left": z, "right": np.hstack([z, drawn.get("private_right", z[:, :0])])}
-    decoded = {v: linear(read[v], params["decoders"][v]["mlp"]["layers"][0]) for v in VIEWS}
+    decoded = {v: linear(read[v], params["decoders"][v]["perceptron"]["layers"][0]) for v in VIEWS}
     return posteriors, decoded
 
 
@@ -184,10 +183,10 @@ def test_its_bound_on_a_linear_gaussian_model_is_the_likelihood_where_it_is_tigh
     encode = {"kernel": read, "bias": np.array([0, -np.log(precision)])}
     model = VariationalCCA("left", MLP((), 2), dict.fromkeys(VIEWS, LINEAR))
     graphdef, params, _, _ = filled(lambda: build(model))
-    params["encoders"]["left"]["layers"][0] = jax.tree.map(np.float32, encode)
+    params["encoders"]["left"]["perceptron"]["layers"][0] = jax.tree.map(np.float32, encode)
     for view in VIEWS:
         decode = {"kernel": W[view], "bias": np.zeros(W[view].shape[1])}
-        params["decoders"][view]["mlp"]["layers"][0] = jax.tree.map(np.float32, decode)
+        params["decoders"][view]["perceptron"]["layers"][0] = jax.tree.map(np.float32, decode)
     given = Batch.of(
         {view: np.tile(x[view], (rows, 1)).astype("f4") for view in VIEWS}, np.arange(rows)
     )
@@ -195,9 +194,10 @@ def test_its_bound_on_a_linear_gaussian_model_is_the_likelihood_where_it_is_tigh
     @jax.jit
     def bounds():
         outputs = nnx.merge(graphdef, params)(given, train=True, rngs=nnx.Rngs(dropout=0))
-        kl = KLDivergence()(outputs, given)
+        kl = KLDivergence()(outputs, given).mean
         parts = {
-            view: SquaredReconstruction(weight=1.0, views=(view,))(outputs, given) for view in VIEWS
+            view: SquaredReconstruction(weight=1.0, views=(view,))(outputs, given).mean
+            for view in VIEWS
         }
         return kl, parts
 
