@@ -1,14 +1,22 @@
+import hashlib
 import os
 from pathlib import Path
 
 import jax
 import pytest
 
-# Before any backend starts: two devices for every test, and a compile cache beside the sources.
+_ROOT = Path(__file__).parents[1]
+
+
+def _compile_cache() -> Path:
+    """A folder that all checkouts with these locked versions share, from one run to the next."""
+    lock = hashlib.sha256((_ROOT / "requirements.lock").read_bytes()).hexdigest()[:16]
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmjax-tests" / lock
+
+
+# Before any backend starts: two devices for every test, and compiled programs kept between runs.
 jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update(
-    "jax_compilation_cache_dir", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
-)
+jax.config.update("jax_compilation_cache_dir", str(_compile_cache()))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # tests compile small things
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
