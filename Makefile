@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/mmjax report runs/demo
 
 test: .venv/ready-to-test lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ from mmjax.studies.files import check_shape, damaged, read_json, write_text
 from mmjax.studies.study import CERTAINTIES
 from mmjax.studies.tables import escape, markdown
 
-SCHEMA = 2
+SCHEMA = 3
 PAGE = "RESULTS.md"
 FIX = "run the study again: `mmjax ablate`"
 
@@ -44,8 +44,9 @@ _TEST = {"a": str, "b": str, "n": int, "interval": _INTERVAL} | dict.fromkeys(
 )
 _RESULTS = {
     **dict.fromkeys(("name", "title", "command", "date", "machine", "baseline"), str),
-    **{key: [str] for key in ("commits", "columns", "shown", "lower_is_better", "notes")},
+    **{key: [str] for key in ("commits", "columns", "shown", "notes")},
     "versions": {str: [str]},
+    "directions": {str: str},
     "data": [{"rows": [str], "hashes": {str: str}}],
     "rows": [_ROW],
     "tests": {str: [_TEST]},

@@ -39,7 +39,11 @@ def gather(
     there = {name: cells for name, cells in there.items() if cells}
     finished = {name: [cell for cell in cells if cell.finished] for name, cells in there.items()}
     every = [cell for cells in finished.values() for cell in cells]
-    results = {cell.run: result_of(cell)["metrics"] for cell in every}
+    found = {cell.run: result_of(cell) for cell in every}
+    results = {run: result["metrics"] for run, result in found.items()}
+    directions = {
+        name: better for result in found.values() for name, better in result["directions"].items()
+    }
     environments = [environment_of(cell) for cell in every]
     _check_metrics(study, rows, results, every)
 
@@ -56,7 +60,9 @@ def gather(
             "failed": [
                 {"seed": cell.seed, "reason": cell.failure} for cell in cells if cell.failure
             ],
-            "cells": _cells(study, name, [results[cell.run] for cell in finished[name]]),
+            "cells": _cells(
+                study, name, [results[cell.run] for cell in finished[name]], directions
+            ),
         }
         for name, cells in there.items()
     ]
@@ -77,7 +83,7 @@ def gather(
         ),
         "columns": [*shown, *(name for name in metrics if name not in shown)],
         "shown": shown,
-        "lower_is_better": [name for name in study.lower_is_better if name in metrics],
+        "directions": directions,
         "baseline": study.baseline,
         "rows": gathered,
         "tests": {
@@ -151,7 +157,10 @@ def data_groups(cells: Iterable[tuple[Cell, Mapping[str, str]]]) -> list[dict[st
 
 
 def _cells(
-    study: Study, name: str, results: Sequence[Mapping[str, float | None]]
+    study: Study,
+    name: str,
+    results: Sequence[Mapping[str, float | None]],
+    directions: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
     """Metric -> what its seeds gave, and how that compares with what was published."""
     cells: dict[str, dict[str, Any]] = {}
@@ -167,7 +176,7 @@ def _cells(
         }
         published = study.published.get(name, {}).get(column)
         if published:
-            compared = compare(known, published, column in study.lower_is_better)
+            compared = compare(known, published, directions.get(column) == "min")
             cells[column]["published"] = dataclasses.asdict(published) | dataclasses.asdict(
                 compared
             )

@@ -18,7 +18,12 @@ from mmjax.training.start import OWN, Start
 
 FAILED = "failed.json"
 # Shapes of the files of a cell; see `shape_error`.
-_RESULT = {"metrics": {str: (int, float, NoneType)}, "seconds": (int, float), "steps": int}
+_RESULT = {
+    "metrics": {str: (int, float, NoneType)},
+    "directions": {str: str},
+    "seconds": (int, float),
+    "steps": int,
+}
 _ENVIRONMENT = {"data": {str: str}, "versions": {str: str}, "devices": [str]}
 RECORD = ("name", "title", "command", "date")  # what `study.json` holds
 

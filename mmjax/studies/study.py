@@ -95,7 +95,6 @@ class Study:
     Attributes:
         rows: name -> what it changes; without rows there is one, the experiment itself.
         columns: the metrics to show, such as `test/accuracy`; none shows all of `test`.
-        lower_is_better: those of the columns in which the smaller number is the better one.
         published: row -> metric -> the published number.
         baseline: the row with which all others are compared; empty compares all pairs of rows.
         seeds: runs a row; `--seeds` of the command line counts more.
@@ -105,7 +104,6 @@ class Study:
 
     rows: Mapping[str, Changes | Stage] = dataclasses.field(default_factory=dict)
     columns: tuple[str, ...] = ()
-    lower_is_better: tuple[str, ...] = ()
     published: Mapping[str, Mapping[str, Published]] = dataclasses.field(default_factory=dict)
     baseline: str = ""
     seeds: int = 3
@@ -133,15 +131,10 @@ class Study:
             if isinstance(row, Stage) and (row.after not in self.rows or row.after == name):
                 others = [other for other in self.rows if other != name]
                 raise unknown_name(f"row for {name!r} to start from, called", row.after, others)
-        if any(isinstance(names, str) for names in (self.columns, self.lower_is_better, self.once)):
-            raise ConfigError(
-                "`columns`, `lower_is_better` and `once` are tuples: write ('test/accuracy',)."
-            )
+        if any(isinstance(names, str) for names in (self.columns, self.once)):
+            raise ConfigError("`columns` and `once` are tuples: write ('test/accuracy',).")
         if len(set(self.columns)) != len(self.columns):
             raise ConfigError(f"The columns {self.columns} name a metric twice: name each once.")
-        for name in self.lower_is_better:
-            if self.columns and name not in self.columns:
-                raise unknown_name("column, in `lower_is_better`,", name, self.columns)
         for row_name, cells in self.published.items():
             if self.rows and row_name not in self.rows:
                 raise unknown_name("row with published numbers,", row_name, self.rows)
@@ -156,12 +149,6 @@ class Study:
                     raise ConfigError(
                         f"The published number of {row_name!r} in {column!r} is {published!r}: "
                         "write Published(value, source)."
-                    )
-                kind = column.rpartition("/")[2]
-                if ("loss" in kind or "error" in kind) and column not in self.lower_is_better:
-                    raise ConfigError(
-                        f"The column {column!r} has a published number, and its name says that the "
-                        "smaller one is better: list it in `lower_is_better`."
                     )
         if self.baseline and self.baseline not in self.rows:
             raise unknown_name("row, as `baseline`,", self.baseline, self.rows)

@@ -98,7 +98,7 @@ def _explanation(results: Mapping[str, Any]) -> str:
             "The difference is ours minus published; the verdict says whether it is beyond what "
             "the spread over seeds explains at 5 %, `within the interval` that it is not."
         )
-    lower = [column for column in results["shown"] if column in results["lower_is_better"]]
+    lower = [column for column in results["shown"] if results["directions"].get(column) == "min"]
     if lower:
         sentences.append(f"Lower is better in {escape(', '.join(lower))}.")
     return " ".join(sentences)

@@ -46,6 +46,7 @@ def _make_run(folder: Path, *, name: str = "digits", seed: int = 0, **result: An
         "steps": 400,
         "seconds": 75.0,
         "seed": seed,
+        "directions": {},
         "details": {"test/confusion": [[9, 1], [3, 7]]},
     }
     (folder / "config.json").write_text(json.dumps(config))
@@ -112,7 +113,7 @@ def _make_study(folder: Path, **changes: Any) -> Path:
     overrides = {"model.fusion": {"type": "a.Gated"}}
     test = {"a": "concat", "b": "gated", "n": 2, "difference": 0.095}
     study = {
-        "schema": 2,
+        "schema": 3,
         "name": "fusions",
         "title": "Which fusion is best?",
         "command": "mmjax ablate fusions.py --seeds 2",
@@ -123,7 +124,7 @@ def _make_study(folder: Path, **changes: Any) -> Path:
         "data": [{"rows": ["concat", "gated"], "hashes": {"digits.npy": "60303ae22b99"}}],
         "columns": ["test/accuracy", "test/loss"],
         "shown": ["test/accuracy"],
-        "lower_is_better": [],
+        "directions": {},
         "baseline": "",
         "rows": [
             _make_row("concat", concat),

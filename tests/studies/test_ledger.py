@@ -38,7 +38,7 @@ def results(**changes):
     failed["failed"] = [{"seed": 0, "reason": "The disk is full."}]
     test = {"a": "concat", "b": "mean", "n": 2, "difference": 0.0, "interval": None}
     return {
-        "schema": 2,
+        "schema": 3,
         "name": "fusions",
         "title": "Which fusion is best?",
         "command": "mmjax ablate experiments/fusions.py --seeds 2",
@@ -49,7 +49,7 @@ def results(**changes):
         "data": [{"rows": ["concat", "mean"], "hashes": {"digits.npy": DIGEST}}],
         "columns": ["test/accuracy"],
         "shown": ["test/accuracy"],
-        "lower_is_better": [],
+        "directions": {},
         "baseline": "",
         "rows": [row, other, failed],
         "tests": {"test/accuracy": [test | {"p": None, "p_corrected": None}]},
@@ -139,12 +139,12 @@ CELL = ("rows", 0, "cells", "test/accuracy")
     ("text", "message"),
     [
         ("", "is damaged"),
-        ('{"schema": 2', "is damaged"),
+        ('{"schema": 3', "is damaged"),
         ("\udcff", "is damaged"),
         ("[" * 100_000, "is damaged"),
         ("[]", "the file is not an object"),
-        ('{"columns": [], "rows": []}', "has the schema 1, not 2"),
-        (without(["schema"], 3), "has the schema 3, not 2"),
+        ('{"columns": [], "rows": []}', "has the schema 1, not 3"),
+        (without(["schema"], 4), "has the schema 4, not 3"),
         (without(["commits"]), "'commits' of the file is missing"),
         (without(["title"], 7), "'title' of the file is of the wrong kind"),
         (without(["rows"], {}), "'rows' of the file is not a list"),

@@ -106,7 +106,7 @@ def test_an_estimate_counts_no_more_jobs_than_cells(tmp_path):
     done, *todo = (Cell(row, seed, tmp_path) for seed in range(3))
     assert estimate(todo, [], jobs=1) is None
     done.run_dir.mkdir(parents=True)
-    result = {"metrics": {}, "seconds": 60.0, "steps": 4}
+    result = {"metrics": {}, "directions": {}, "seconds": 60.0, "steps": 4}
     (done.run_dir / "result.json").write_text(json.dumps(result))
     assert estimate(todo, [done], jobs=1) == 120.0
     assert estimate(todo, [done], jobs=100) == 60.0
@@ -120,7 +120,7 @@ def test_cells_of_no_steps_say_nothing_of_a_step(tmp_path):
 
     def finish(cell, seconds, steps):
         cell.run_dir.mkdir(parents=True)
-        result = {"metrics": {}, "seconds": seconds, "steps": steps}
+        result = {"metrics": {}, "directions": {}, "seconds": seconds, "steps": steps}
         (cell.run_dir / "result.json").write_text(json.dumps(result))
 
     finish(raw, 30.0, 0)

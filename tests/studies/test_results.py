@@ -46,7 +46,10 @@ def study_of_values(tmp_path):
                 metrics = {"valid/accuracy": accuracy, "test/accuracy": accuracy}
                 for file, content in (
                     ("config.json", to_json(cell.experiment)),
-                    ("result.json", {"metrics": metrics, "seconds": 1.0, "steps": 4}),
+                    (
+                        "result.json",
+                        {"metrics": metrics, "directions": {}, "seconds": 1.0, "steps": 4},
+                    ),
                     ("environment.json", ENVIRONMENT | environment),
                 ):
                     (cell.run_dir / file).write_text(json.dumps(content))
@@ -137,7 +140,7 @@ def test_what_is_made_anew_may_differ_where_its_options_do(tmp_path, study_of_va
     shapes = Experiment(
         name="grid",
         data=Shapes(),
-        model=EXPERIMENT.model,
+        model=FusionModel({"image": MLP(hidden=(8,), width=4)}),
         objectives=(CrossEntropy(),),
         training=EXPERIMENT.training,
         evaluation=(Classification(),),

@@ -161,7 +161,7 @@ def test_damaged_files_of_a_cell_are_named(tmp_path):
     (cell.run_dir / "failed.json").write_text("{")
     assert "failed.json is damaged" in cell.failure
     for metrics, seconds in (({"test/accuracy": "high"}, 1.0), ({}, "long"), ({}, None)):
-        result = {"metrics": metrics, "seconds": seconds, "steps": 4}
+        result = {"metrics": metrics, "directions": {}, "seconds": seconds, "steps": 4}
         (cell.run_dir / "result.json").write_text(json.dumps(result))
         with pytest.raises(RunError, match=r"result\.json is damaged .*: delete it and run"):
             result_of(cell)

@@ -85,9 +85,7 @@ def test_a_study_of_the_experiment_alone():
 
 def test_a_study_with_everything():
     rows = ROWS | {"tuned": Stage("tuned further", {"a": 1}), "tuned further": Stage("mean")}
-    study = Study(
-        rows, COLUMNS, ("test/loss",), {"mean": {"test/loss": DOE}}, baseline="concat", seeds=5
-    )
+    study = Study(rows, COLUMNS, {"mean": {"test/loss": DOE}}, baseline="concat", seeds=5)
     assert list(study.rows) == ["concat", "mean", "tuned", "tuned further"]
 
 
@@ -107,7 +105,6 @@ def test_a_study_with_everything():
             "'a' after 'b' after 'c' after 'b'",
         ),
         ({"columns": ("test/loss", "test/loss")}, "name a metric twice"),
-        ({"lower_is_better": ("test/los",)}, "in `lower_is_better`, 'test/los': did you mean"),
         ({"published": {"maen": {}}}, "with published numbers, 'maen': did you mean 'mean'"),
         ({"published": {"mean": {"test/f1": DOE}}}, "of the row 'mean', 'test/f1'"),
         ({"baseline": "conct"}, "as `baseline`, 'conct': did you mean 'concat'"),
@@ -146,10 +143,3 @@ def test_a_published_number_that_is_none_is_refused(changes, message):
 def test_a_published_number_is_unverified_unless_said():
     assert DOE.certainty == "unverified"
     assert Published(0.9, "Doe 2020", "paper", 0.0, 5).certainty == "paper"
-
-
-def test_a_published_loss_has_to_be_listed_as_one():
-    published = {"a": {"test/svm_error": Published(2.9, "Doe 2020")}}
-    with pytest.raises(ConfigError, match="list it in `lower_is_better`"):
-        Study(rows={"a": {}}, published=published)
-    Study(rows={"a": {}}, published=published, lower_is_better=("test/svm_error",))

@@ -71,12 +71,12 @@ def results(**changes):
         | {"p": None, "p_corrected": None},
     ]
     return {
-        "schema": 2,
+        "schema": 3,
         "name": "fusions",
         "title": "Which fusion is best?",
         "columns": ["test/accuracy", "test/loss"],
         "shown": ["test/accuracy"],
-        "lower_is_better": ["test/loss"],
+        "directions": {"test/loss": "min"},
         "baseline": "",
         "rows": rows,
         "tests": {"test/accuracy": tests},

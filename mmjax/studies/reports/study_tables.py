@@ -20,6 +20,10 @@ VERDICTS = {  # -> CSS class, sign
 }
 
 
+# Direction of a metric -> what its column says.
+_BETTER = {"max": "higher", "min": "lower", "none": ""}
+
+
 def row_heads(study: Mapping[str, Any], readable: Sequence[Mapping[str, Any]]) -> list[dict]:
     """Name, seeds and failures of every row.
 
@@ -77,12 +81,10 @@ def _column(study: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A metric's cells; None for one without a finite value."""
     cells = [row["cells"].get(name) for row in study["rows"]]
     places = decimals([cell for cell in cells if cell])
-    lower = name in study["lower_is_better"]
     return {
         "name": name,
         "decimals": places,
-        # A loss that the study does not call so is not known to be better where it is larger.
-        "better": "lower" if lower else "" if "loss" in name else "higher",
+        "better": _BETTER[study["directions"].get(name, "max")],
         "cells": [
             None if cell is None or cell["mean"] is None else _cell(row, cell, places)
             for row, cell in zip(study["rows"], cells, strict=True)

@@ -128,7 +128,7 @@ def test_verdicts_and_best_means_know_which_way_is_better(
         ]
     }
     shown = {"columns": ["test/loss"], "shown": ["test/loss"], "rows": rows, "tests": tests}
-    path = write_study_report(make_study(tmp_path, lower_is_better=["test/loss"], **shown))
+    path = write_study_report(make_study(tmp_path, directions={"test/loss": "min"}, **shown))
     text = words(path)
     assert "test/loss lower is better" in text
     assert "seeds 0 1 best mean −0.250 ✓ better 0.4 ± 0.02 (3 runs) [1] a re-run by an" in text
@@ -141,8 +141,9 @@ def test_verdicts_and_best_means_know_which_way_is_better(
         r'<td class="bad" title="c minus a: \+0.400\n[^"]*">\+0.400∗', path.read_text()
     )
 
-    # A loss of which nobody said that lower is better has no best mean at all.
-    text = words(write_study_report(make_study(tmp_path / "unsaid", **shown)))
+    # A figure of which neither more nor less is better has no best mean at all.
+    neither = make_study(tmp_path / "neither", directions={"test/loss": "none"}, **shown)
+    text = words(write_study_report(neither))
     assert "best" not in text.replace("Which fusion is best?", "").replace("≈ best", "")
 
 
@@ -201,7 +202,7 @@ def test_curves_are_means_with_the_t_interval_of_the_seeds(tmp_path, make_study,
     [
         ({"rows": None}, "run the study again"),
         ({"rows": [{}]}, "run the study again"),
-        ({"schema": 1}, "schema 1, not 2.*run the study again"),
+        ({"schema": 1}, "schema 1, not 3.*run the study again"),
     ],
 )
 def test_damaged_study_is_named(tmp_path, changes, sentence, make_study):
