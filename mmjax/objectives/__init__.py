@@ -21,12 +21,6 @@ from mmjax.cca import (
 )
 from mmjax.objectives.auxiliary_loss import AuxiliaryLoss
 from mmjax.objectives.binary_cross_entropy import BinaryCrossEntropy, binary_cross_entropy
-from mmjax.objectives.cca import (
-    DCCA,
-    canonical_correlations,
-    dcca_loss,
-    dcca_loss_and_telemetry,
-)
 from mmjax.objectives.cca_solvers import newton_schulz_error
 from mmjax.objectives.cca_squared import SquaredDCCA, squared_cca_loss
 from mmjax.objectives.class_weights import EffectiveNumber, InverseFrequency
@@ -37,6 +31,12 @@ from mmjax.objectives.contrastive import (
     sigmoid_contrastive,
 )
 from mmjax.objectives.cross_entropy import CrossEntropy, cross_entropy
+from mmjax.objectives.dcca import (
+    DCCA,
+    canonical_correlations,
+    dcca_loss,
+    dcca_loss_and_telemetry,
+)
 from mmjax.objectives.dgcca import DGCCA, dgcca_loss
 from mmjax.objectives.dmcca import DMCCA, dmcca_loss
 from mmjax.objectives.dtcca import DTCCA, dtcca_loss

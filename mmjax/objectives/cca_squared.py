@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from mmjax.objectives.cca import check_ridge, checked_views
 from mmjax.objectives.cca_solvers import squared_sum
+from mmjax.objectives.dcca import check_ridge, checked_views
 from mmjax.objectives.objective import PureObjective, check_two_views, paired_views
 from mmjax.structs import Batch, Outputs, Term
 
