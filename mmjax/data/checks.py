@@ -68,6 +68,27 @@ def check_examples(data: Dataset, split: str, source: Source) -> None:
     with_known_targets(batch, data.targets, what)
 
 
+def missing_classes(data: Dataset, source: Source) -> list[str]:
+    """A sentence for each target of which some class has no example in the training split.
+
+    Only a source that knows its targets without making examples is looked at.
+    """
+    sentences = []
+    labels = getattr(source, "targets", None) or {}
+    for name, target in data.targets.items():
+        if target.kind != "class" or name not in labels:
+            continue
+        missing = np.setdiff1d(np.arange(target.classes), labels[name])
+        if missing.size:
+            few = ", ".join(map(str, missing[:5])) + (", ..." if missing.size > 5 else "")
+            sentences.append(
+                f"{missing.size} of the {target.classes} classes of {name!r} have no example in "
+                f"the split 'train' of {data.name} ({few}), so no model can learn them: check the "
+                "labels, or declare fewer classes."
+            )
+    return sentences
+
+
 def _check_modality(name: str, modality: Modality, values: Any, rows: int, what: str) -> None:
     if modality.parts:
         for part, inner in modality.parts.items():

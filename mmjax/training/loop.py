@@ -7,6 +7,7 @@ due, the step is waited for first; then evaluate, then save.
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from mmjax.data.catalogue import fingerprint
+from mmjax.data.checks import missing_classes
 from mmjax.errors import ConfigError, RunError, unknown_name
 from mmjax.evaluation import evaluate
 from mmjax.training.checkpoints import Checkpoints
@@ -68,6 +70,8 @@ def train(
         if (run_dir / "result.json").exists():
             return directory.read("result.json")
         setup = prepare(experiment, folder)
+        for sentence in missing_classes(experiment.data, setup.source("train")):
+            print(f"mmjax: {sentence}", file=sys.stderr)
         origin = None
         if experiment.start and not Checkpoints(directory.checkpoints).steps():
             origin = find_origin(experiment.start, setup.abstract_state, run_dir)

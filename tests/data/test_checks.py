@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmjax.data import ArraySource, Batch, Dataset, Modality, Target, eval_batches
-from mmjax.data.checks import check_declaration, check_examples, with_known_targets
+from mmjax.data.checks import (
+    check_declaration,
+    check_examples,
+    missing_classes,
+    with_known_targets,
+)
 from mmjax.errors import ConfigError, DataError
 
 TARGETS = {
@@ -286,3 +291,13 @@ def test_batches_keep_every_known_label_and_no_other(labels, batch_size):
         known = batch.target_masks["label"] & (batch.weight > 0)
         kept += batch.targets["label"][known].tolist()
     assert kept == [label for label in labels if label >= 0]
+
+
+def test_classes_without_an_example_are_named():
+    label = np.array([0, 0, 2, -1, 2])
+    source = ArraySource({"x": np.zeros((ROWS, 2), np.float32)}, {"label": label})
+    (sentence,) = missing_classes(Made(source=source, wanted={"label": TARGETS["label"]}), source)
+    assert "1 of the 3 classes of 'label' have no example" in sentence
+    assert "(1)" in sentence
+    every = ArraySource(source.inputs, {"label": np.array([0, 1, 2, -1, 2])})
+    assert missing_classes(Made(source=every, wanted={"label": TARGETS["label"]}), every) == []
