@@ -3,7 +3,13 @@
     mmjax ablate experiments/shapes_contrastive.py
 
 InfoNCE and the sigmoid loss, with temperature and bias fixed where the papers start, or learned
-from there. Recall of the example's own record among 1,000.
+from there. How often the example's own record is among the first 10 of 1,000: 0.946 at best, as
+records of one form, colour and place cannot be told apart.
+
+Expected, three seeds: InfoNCE fixed 0.815 ± 0.040, learned 0.830 ± 0.037, the temperature going
+from 0.07 to 0.049 to 0.055; SigLIP fixed 0.548 ± 0.202, learned 0.546 ± 0.204: 300 steps are too
+few for its start, and temperature and bias hardly move in them. No learned row differs from its
+fixed one by more than chance. 7 minutes of processor time.
 """
 
 from mmjax.data import Shapes
@@ -40,6 +46,7 @@ study = Study(
         "SigLIP, learned": {"objectives": (SigmoidContrastive(views=views, learned=True),)},
     },
     columns=("test/recall_at_10_mean", "test/median_rank_mean"),
+    lower_is_better=("test/median_rank_mean",),
     baseline="InfoNCE, fixed",
     seeds=3,
 )
