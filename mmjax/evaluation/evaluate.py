@@ -34,8 +34,8 @@ def evaluate(
                 key = f"{split}/{name}"
                 if key in found.metrics or key in found.details:
                     raise ConfigError(
-                        f"Two evaluations give a metric {name!r}: list one of them in another "
-                        "experiment."
+                        f"Two evaluations give a metric {name!r}: give one of them another "
+                        "`name`, or list it in another experiment."
                     )
                 if isinstance(value, np.ndarray):
                     found.details[key] = value.tolist()
