@@ -46,7 +46,6 @@ study = Study(
         "SigLIP, learned": {"objectives": (SigmoidContrastive(views=views, learned=True),)},
     },
     columns=("test/recall_at_10_mean", "test/median_rank_mean"),
-    lower_is_better=("test/median_rank_mean",),
     baseline="InfoNCE, fixed",
     seeds=3,
 )

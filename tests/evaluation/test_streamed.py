@@ -77,7 +77,7 @@ def made_up(seed=0, rows=ROWS):
 EVALUATORS = (
     Classification(),
     BestPossible(),
-    MultiLabelClassification("tags"),
+    MultiLabelClassification("tags", name="tags"),
     Regression("price"),
 )
 

@@ -186,6 +186,18 @@ def test_it_fits_together():
             "Regressor predicts a target of the kind number, not class",
         ),
         (
+            changed(evaluation=(Classification(), MultiLabelClassification("tags"))),
+            "Two evaluations give a metric 'macro_f1': give one of them another `name`",
+        ),
+        (
+            changed(evaluation=(Regression("place"), Regression("place"))),
+            "Two evaluations give a metric 'rmse'",
+        ),
+        (
+            changed(evaluation=(Classification(name="a"), Classification(name="a"))),
+            "Two evaluations give a metric 'a_accuracy'",
+        ),
+        (
             changed(evaluation=(Regression("label"),)),
             "'label' is of the kind 'class', and this evaluation is for 'number'",
         ),
