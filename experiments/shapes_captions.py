@@ -4,9 +4,13 @@
 
 The tokens of a picture are the pixels that a small LeNet leaves of it, 4 x 4; a Transformer decoder
 reads them and writes size, colour, texture, form and place as a sentence. Chance decides whether a
-true caption says first what there is or where it is, so `exact_match` cannot be above one half for
-long; `grammar_match` takes either order. The cross-entropy per token cannot fall below that one
+true caption says first what there is or where it is, so the best `exact_match` to be hoped for is
+one half; `grammar_match` takes either order. The cross-entropy per token cannot fall below that one
 coin's, ln 2 over the 10.5 tokens of a mean caption: 0.066.
+
+Expected, three seeds: grammar_match 0.997 ± 0.001, exact_match 0.509 ± 0.013, token_accuracy
+0.512 ± 0.019. The first sixteen errors of seed 0 are sizes taken for the next one, and dots seen on
+a small cross that has none. About 80 seconds of processor time a run.
 """
 
 from mmjax.data import Shapes
