@@ -31,7 +31,7 @@ class Predictions:
         """[N] bool: the examples that have a target, all of it."""
         if target not in self.target_masks:
             return np.ones(len(self.ids), bool)
-        return self.target_masks[target].reshape(len(self.ids), -1).all(axis=1)
+        return np.asarray(self.target_masks[target].reshape(len(self.ids), -1).all(axis=1))
 
 
 class Predictor:
