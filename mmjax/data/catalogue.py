@@ -107,7 +107,7 @@ def verify(dataset: Dataset | type[Dataset], folder: Path | None) -> dict[str, s
         folder: the folder of raw data; None where none was named.
 
     Returns:
-        Every name in `about.files` -> `ok`, or a sentence with what is wrong and how to mend it.
+        Every name in `about.files` -> `ok`, or a sentence with what is wrong and how to fix it.
         Empty for an embedded data set.
     """
     status = {}

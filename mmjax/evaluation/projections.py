@@ -80,7 +80,7 @@ class Projection(abc.ABC):
         """Refuses what the fit would refuse after the training.
 
         Raises:
-            ConfigError: naming the option and the mend.
+            ConfigError: naming the option and the fix.
         """
         if len(self.views) < 2 or len(set(self.views)) < len(self.views):
             raise ConfigError(

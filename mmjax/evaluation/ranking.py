@@ -195,4 +195,4 @@ def chunks(queries: int, candidates: int) -> Iterator[slice]:
 
 def _check_scores(scores: np.ndarray) -> None:
     if np.isnan(scores).any():
-        raise ConfigError("scores holds values that are no numbers: remove or mend them.")
+        raise ConfigError("scores holds values that are no numbers: remove or fix them.")

@@ -39,7 +39,7 @@ class Semantic:
         """Refuses an experiment without the target, or without records to choose a cost on.
 
         Raises:
-            ConfigError: naming the option and the mend.
+            ConfigError: naming the option and the fix.
         """
         check_target(self.target, task)
         check_choice("Semantic", self.costs, task)

@@ -35,12 +35,12 @@ class Checkpoints:
 
     Args:
         folder: where they are; made when the first one is saved.
-        mend: what to do about a damaged one; none says how to go on with this run without it.
+        fix: what to do about a damaged one; none says how to go on with this run without it.
     """
 
-    def __init__(self, folder: Path, mend: str = "") -> None:
+    def __init__(self, folder: Path, fix: str = "") -> None:
         self.folder = folder
-        self._mend = mend
+        self._fix = fix
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, in order."""
@@ -223,8 +223,8 @@ class Checkpoints:
     def _damaged(self, step: int, what: str) -> RunError:
         others = [other for other in self.steps() if other != step]
         then = f"to go on from step {others[-1]}" if others else "to start anew"
-        mend = self._mend or f"delete that folder and run the same command again {then}"
-        return RunError(f"The checkpoint {self.folder / str(step)} is damaged ({what}): {mend}.")
+        fix = self._fix or f"delete that folder and run the same command again {then}"
+        return RunError(f"The checkpoint {self.folder / str(step)} is damaged ({what}): {fix}.")
 
 
 def named_leaves(state: TrainState) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def load_module(path: str | Path) -> types.ModuleType:
         ) from error
     except ConfigError:
         raise
-    except (Exception, SystemExit) as error:  # whatever it raises is the user's to mend
+    except (Exception, SystemExit) as error:  # whatever it raises is the user's to fix
         trace, where = error.__traceback__, ""
         while trace:
             if trace.tb_frame.f_code.co_filename == str(path):

@@ -147,12 +147,12 @@ class RunDirectory:
                 f"The file {path} cannot be read ({error.strerror}): get the permission."
             ) from error
         except ValueError as error:
-            mend = (
+            fix = (
                 "delete it and run the same command again"
                 if name == RESULT
                 else "restore it, or start the run anew in another directory"
             )
-            raise RunError(f"The file {path} is damaged ({error}): {mend}.") from error
+            raise RunError(f"The file {path} is damaged ({error}): {fix}.") from error
         return value
 
     def write(self, name: str, value: Any) -> None:
@@ -174,7 +174,7 @@ class RunDirectory:
         """Adds a line to a JSONL file; a number that is not finite becomes null.
 
         Raises:
-            RunError: where it cannot be written; `cut_after` mends what is then half a line.
+            RunError: where it cannot be written; `cut_after` removes what is then half a line.
         """
         plain = {key: value if math.isfinite(value) else None for key, value in line.items()}
         with self._writing(name), open(self.path / name, "a", encoding="utf-8") as file:

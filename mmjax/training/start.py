@@ -115,7 +115,7 @@ def find_origin(start: Start, like: TrainState, run_dir: Path) -> Origin:
         )
     RunDirectory(folder).config()  # refused where it is damaged, or of an older version
     checkpoints = Checkpoints(
-        folder / "checkpoints", mend="make that run again, or name another one with start.run"
+        folder / "checkpoints", fix="make that run again, or name another one with start.run"
     )
     steps = checkpoints.steps()
     if not steps:

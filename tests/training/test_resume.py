@@ -54,6 +54,7 @@ def start(folder, devices, *runs):
     environment = os.environ | {
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_COMPILATION_CACHE_DIR": str(jax.config.jax_compilation_cache_dir),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",  # each start compiles the same programs
     }
     return subprocess.Popen(
         [sys.executable, "-c", COMMANDS, str(experiment), *map(str, runs)],
