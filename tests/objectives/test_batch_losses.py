@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmjax.errors import ConfigError
 from mmjax.objectives import (
@@ -191,33 +190,6 @@ def test_what_is_too_large_is_infinite_and_not_nan(name, scale):
     assert loss == np.inf
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [(name, AxisType.Auto) for name in LOSSES]
-    + [(name, AxisType.Explicit) for name in ("dgcca", "dtcca", "vicreg")],
-)
-def test_two_devices_give_what_one_gives(name, kind):
-    weight = np.ones(B, np.float32)
-    weight[-3:] = 0
-    expected, expected_gradients = value_and_gradients(name)(single(), weight)
-    mesh = jax.make_mesh((2, 1, 1), ("data", "fsdp", "tensor"), axis_types=(kind,) * 3)
-    with jax.set_mesh(mesh):
-        rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp"), None))
-        each = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
-        spread = [jax.device_put(view, rows) for view in single()]
-        loss, gradients = jax.block_until_ready(
-            jax.jit(jax.value_and_grad(lambda views, w: LOSSES[name](views, weight=w)))(
-                spread, jax.device_put(weight, each)
-            )
-        )
-    # 2e-5: the same float32 sums, taken in halves.
-    np.testing.assert_allclose(loss, expected, rtol=2e-5)
-    for gradient, other in zip(gradients, expected_gradients, strict=True):
-        if other.any():  # the third view is not read by losses of two
-            assert len({str(shard.index) for shard in gradient.addressable_shards}) == 2
-        np.testing.assert_allclose(gradient, other, atol=1e-4 * max(np.abs(other).max(), 1e-3))
-
-
 @every_loss
 def test_a_config_counts_the_rows_with_all_of_its_views(name):
     config, whole = CONFIGS[name], dict(zip(NAMES, single(), strict=True))
@@ -234,10 +206,8 @@ def test_a_config_counts_the_rows_with_all_of_its_views(name):
     outputs = Outputs(embeddings=whole, present=present)
     full = [np.where(kept[:, None], view, 0) for view in whole.values()]
     expected, _ = value_and_gradients(name)(full, np.float32(kept))
-    np.testing.assert_allclose(jax.jit(config)(outputs, batch), expected, rtol=2e-5)
+    np.testing.assert_allclose(jax.jit(config)(outputs, batch).mean, expected, rtol=2e-5)
     assert config.name == name
-    described = type(config).__doc__.split("Attributes:")[1]
-    assert all(f"        {field}: " in described for field in config.__dataclass_fields__)
     for views, sentence in [
         (("audio", "imagee"), "'imagee': did you mean 'image'"),
         (("audio", "smell"), "no embedding 'smell'"),
@@ -282,7 +252,7 @@ def zeros(*shapes):
 )
 def test_what_cannot_work_is_refused(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        make()
+        jax.eval_shape(make)  # nothing is computed before it is refused
 
 
 def test_too_small_a_batch_is_refused_while_it_is_traced():

@@ -101,8 +101,9 @@ def test_squared_is_not_dcca_but_less_where_correlations_are_weak():
     h1, h2 = views(d1=1, d2=1)
     r = np.corrcoef(h1[:, 0], h2[:, 0])[0, 1]
     with jax.enable_x64(True):
-        np.testing.assert_allclose(newton_schulz(h1, h2, ridge=0.0), -abs(r), rtol=1e-10)
-        np.testing.assert_allclose(squared_cca_loss(h1, h2, ridge=0.0), -r * r, rtol=1e-10)
+        for loss, expected in ((newton_schulz, -abs(r)), (squared_cca_loss, -r * r)):
+            found = with_gradients(loss)(h1, h2, ridge=0.0)[0]
+            np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=NAMES)
@@ -111,12 +112,12 @@ def test_gradients_agree_with_finite_differences(loss):
     h1[0, 0] = 12.0  # above 1, so that the scaling takes part
     weight = np.random.default_rng(2).uniform(0, 2, 14)
     with jax.enable_x64(True):
-        weighted = jax.jit(lambda a, b: loss(a, b, ridge=0.01, weight=weight))
-        gradients = jax.jit(jax.grad(weighted, argnums=(0, 1)))(h1, h2)
+        weighted = functools.partial(with_gradients(loss), ridge=0.01, weight=weight)
+        gradients = weighted(h1, h2)[1]
         rng = np.random.default_rng(3)
         for _ in range(12):
             along = rng.standard_normal(h1.shape), rng.standard_normal(h2.shape)
-            ends = [float(weighted(h1 + t * along[0], h2 + t * along[1])) for t in (1e-5, -1e-5)]
+            ends = [weighted(h1 + t * along[0], h2 + t * along[1])[0] for t in (1e-5, -1e-5)]
             promised = sum(float(jnp.vdot(g, a)) for g, a in zip(gradients, along, strict=True))
             # 1e-7: step^2 times a third derivative of order 1000, and 1e-15 / step of rounding.
             np.testing.assert_allclose(promised, (ends[0] - ends[1]) / 2e-5, atol=1e-7)

@@ -8,7 +8,8 @@ import pytest
 from sklearn.metrics import log_loss
 
 from mmjax.errors import ConfigError
-from mmjax.objectives import cross_entropy
+from mmjax.objectives import CrossEntropy, cross_entropy
+from mmjax.structs import Batch, Outputs, Prediction
 
 B, C = 9, 5
 
@@ -155,3 +156,34 @@ def test_class_weights_that_cannot_be_are_refused(weights, sentence):
     logits, labels = scores()
     with pytest.raises(ConfigError, match=sentence):
         cross_entropy(logits, labels, class_weights=weights)
+
+
+@pytest.mark.parametrize("mask", ["none", "rows", "positions"])
+def test_tokens_count_one_by_one_where_they_are_known(mask):
+    L = 4
+    rng = np.random.default_rng(0)
+    logits = np.float32(rng.standard_normal((B, L, C)))
+    tokens = rng.integers(0, C, (B, L)).astype(np.int32)
+    weight = np.float32([1, 1, 0, 1, 1, 1, 1, 1, 1])
+    known = {
+        "none": np.ones((B, L), bool),
+        "rows": np.broadcast_to(np.arange(B)[:, None] % 3 > 0, (B, L)),
+        "positions": rng.random((B, L)) < 0.5,
+    }[mask]
+    masks = {} if mask == "none" else {"words": known[:, 0] if mask == "rows" else known}
+    kept = known & (weight > 0)[:, None]
+    expected = cross_entropy(logits[kept], tokens[kept], label_smoothing=0.1)
+    logits[~kept], tokens[~kept] = np.nan, -1
+    batch = Batch.of({}, np.arange(B), targets={"words": tokens}, target_masks=masks)
+
+    def mean(logits):
+        outputs = Outputs({}, {}, predictions={"words": Prediction(logits)})
+        objective = CrossEntropy(target="words", label_smoothing=0.1)
+        term = objective(outputs, batch.replace(weight=weight))
+        return term.mean, term
+
+    (value, term), gradient = jax.value_and_grad(mean, has_aux=True)(jnp.asarray(logits))
+    np.testing.assert_allclose((term.total, term.count), expected, rtol=1e-6)  # float32 sums
+    np.testing.assert_allclose(value, expected[0] / expected[1], rtol=1e-6)
+    assert (np.asarray(gradient)[~kept] == 0).all()
+    assert (np.asarray(gradient)[kept] != 0).all()

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from mmjax.errors import ConfigError
 from mmjax.objectives import Focal, cross_entropy, focal
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Prediction
 
 B, C = 9, 5
 WEIGHT = np.float32([1, 1, 0, 2, 1, 0.5, 1, 0, 1])
@@ -123,14 +123,14 @@ def test_bad_labels_show_and_half_precision_is_widened():
 def test_the_objective_is_the_mean_over_rows():
     logits, labels = scores()
     batch = Batch.of({"x": np.zeros((B, 1))}, np.arange(B), targets={"label": labels})
-    outputs = Outputs(embeddings={}, present={}, logits=logits)
+    outputs = Outputs({}, {}, predictions={"label": Prediction(logits)})
     assert Focal().name == "focal"
     total, count = focal(logits, labels, gamma=2.0, weight=WEIGHT)
-    ours = jax.jit(Focal())(outputs, batch.replace(weight=WEIGHT))
+    ours = jax.jit(Focal())(outputs, batch.replace(weight=WEIGHT)).mean
     np.testing.assert_allclose(ours, total / count, rtol=1e-6)  # float32 sums
-    assert Focal()(outputs, batch.replace(weight=np.zeros(B, np.float32))) == 0
-    with pytest.raises(ConfigError, match="Focal needs logits, but the model has no class"):
-        Focal()(outputs.replace(logits=None), batch)
+    assert Focal()(outputs, batch.replace(weight=np.zeros(B, np.float32))).mean == 0
+    with pytest.raises(ConfigError, match="no head of the model for the target 'label'"):
+        Focal()(outputs.replace(predictions={}), batch)
 
 
 @pytest.mark.parametrize("gamma", [-1.0, float("nan"), float("inf")])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 from awkward_views import awkward_view
+from flax import nnx
 from hypothesis import given, settings
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from mmjax.errors import ConfigError
 from mmjax.objectives import NOI, LinearCCA, RunningCovariance, noi_loss
@@ -235,20 +235,9 @@ def test_the_rounding_of_a_large_view_is_not_whitened():
     np.testing.assert_allclose(rest, 2 * (B - 1) / B, atol=0.1)
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_two_devices_give_what_one_gives(kind):
-    z1, z2 = map(np.float32, views())
-    weight = np.float32(WEIGHT)
-    memory = tuple(RunningCovariance(jnp.eye(D) + d, jnp.float32(2.0)) for d in range(2))
-    expected = value_and_gradients()(z1, z2, weight, memory)
-    mesh = jax.make_mesh((2, 1, 1), ("data", "fsdp", "tensor"), axis_types=(kind,) * 3)
-    with jax.set_mesh(mesh):
-        rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
-        put = [jax.device_put(array, rows) for array in (z1, z2, weight)]
-        ours = jax.device_put(memory, NamedSharding(mesh, PartitionSpec()))
-        found = jax.block_until_ready(value_and_gradients()(*put, ours))
-    # 2e-5: the same float32 sums, taken in halves.
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2e-5, 2e-5), found, expected)
+@functools.partial(nnx.jit, static_argnames="train")
+def run_module(module, outputs, batch, *, train):
+    return module(outputs, batch, train=train, rngs=None)
 
 
 def test_the_config_counts_the_rows_with_both_views():
@@ -257,21 +246,32 @@ def test_the_config_counts_the_rows_with_both_views():
     present = {view: np.ones(B, bool) for view in config.views}
     present["image"][1] = present["audio"][7] = False
     kept = present["image"] & present["audio"]
-    memory = config.memory({"image": D, "audio": D}.__getitem__)
-    assert [running.total.shape for running in memory] == [(D, D), (D, D)]
     weight = np.float32(kept)
-    (expected, after), _ = value_and_gradients(0.7, 0.1)(*whole.values(), weight, memory)
+    run = value_and_gradients(0.7, 0.1)
+    (expected, after), _ = run(*whole.values(), weight, None)
     whole["image"][1], whole["audio"][7] = np.nan, np.nan
     outputs = Outputs(embeddings=whole, present=present)
     batch = Batch.of({view: np.zeros((B, 1)) for view in whole}, np.arange(B), present=present)
-    loss, telemetry, found = jax.jit(config.value_and_memory)(outputs, batch, memory)
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)  # two programs in float32
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-5), found, after)
-    assert telemetry == {}
-    np.testing.assert_allclose(config(outputs, batch), loss, rtol=1e-6)  # the first batch
+    module = config.build(outputs, rngs=nnx.Rngs(0))
+    assert [running.total.shape for running in module.covariances] == [(D, D), (D, D)]
+    for train in (False, True):  # only training keeps what it saw
+        first = module.covariances
+        term = run_module(module, outputs, batch, train=train)
+        np.testing.assert_allclose(term.mean, expected, rtol=1e-6)  # two programs in float32
+        assert term.telemetry == {}
+        found = after if train else first
+        close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+        jax.tree.map(close, module.covariances, found)
+    # The second batch meets the covariances of the first.
+    other = dict(zip(config.views, map(np.float32, views(seed=1)), strict=True))
+    (second, _), _ = run(*other.values(), weight, after)
+    (alone, _), _ = run(*other.values(), weight, None)
+    term = run_module(module, outputs.replace(embeddings=other), batch, train=False)
+    np.testing.assert_allclose(term.mean, second, rtol=1e-5)
+    assert abs(second - alone) > 1e-2
     assert config.name == "noi"
     with pytest.raises(ConfigError, match="'imagee': did you mean 'image'"):
-        NOI(views=("audio", "imagee")).value_and_memory(outputs, batch, None)
+        NOI(views=("audio", "imagee")).build(outputs, rngs=nnx.Rngs(0))
 
 
 def zeros(*shape):
@@ -296,7 +296,7 @@ def zeros(*shape):
 )
 def test_what_cannot_work_is_refused(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        make()
+        jax.eval_shape(make)  # nothing is computed before it is refused
 
 
 def test_what_is_too_large_is_infinite_and_not_nan():

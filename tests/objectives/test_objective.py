@@ -1,18 +1,23 @@
 """The configs that an experiment lists: which rows count, and what they say of wrong names."""
 
-import dataclasses
+import functools
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
+from mmjax.data import DigitsHalves
+from mmjax.encoders import Flatten
 from mmjax.errors import ConfigError
+from mmjax.models import FusionModel
 from mmjax.objectives import (
     DCCA,
+    BinaryCrossEntropy,
     CrossEntropy,
     InfoNCE,
     JointEmbedding,
     SigmoidContrastive,
+    SquaredError,
     cross_entropy,
     dcca_loss,
     info_nce,
@@ -20,7 +25,9 @@ from mmjax.objectives import (
     sigmoid_contrastive,
 )
 from mmjax.objectives.objective import check_two_views
-from mmjax.structs import Batch, Outputs
+from mmjax.structs import Batch, Outputs, Prediction
+from mmjax.training import Experiment, Training
+from mmjax.training.experiment import check
 
 B, D = 12, 4
 VIEWS = ("image", "audio")
@@ -54,7 +61,8 @@ def step():
         },
     ).replace(weight=weight)
     logits = np.float32(rng.standard_normal((B, 3)))
-    return Outputs(embeddings=embeddings, present=present, logits=logits), batch
+    predictions = {name: Prediction(logits) for name in batch.targets}
+    return Outputs(embeddings, present, predictions=predictions), batch
 
 
 def test_two_views_are_two():
@@ -71,37 +79,34 @@ def test_rows_count_where_both_views_are_there(objective):
     label = batch.targets["label"][kept]
     match objective:
         case DCCA():
-            expected = dcca_loss(z1, z2, k=2)
+            loss = functools.partial(dcca_loss, k=2)
         case InfoNCE():
-            expected = info_nce(z1, z2, temperature=0.07)
+            loss = functools.partial(info_nce, temperature=0.07)
         case SigmoidContrastive():
-            expected = sigmoid_contrastive(z1, z2, temperature=10.0, bias=-10.0)
-        case JointEmbedding(target=None):
-            expected = joint_embedding(z1, z2, jnp.eye(9), regularization=1e-3, margin=1.0)
+            loss = functools.partial(sigmoid_contrastive, temperature=10.0, bias=-10.0)
         case JointEmbedding():
-            same = jnp.float32(label[:, None] == label[None, :])
-            expected = joint_embedding(z1, z2, same, regularization=1e-3, margin=1.0)
-    np.testing.assert_allclose(objective(outputs, batch), expected, rtol=1e-5)  # float32 sums
+            same = np.eye(9) if objective.target is None else label[:, None] == label[None, :]
+            loss = functools.partial(
+                joint_embedding, s=np.float32(same), regularization=1e-3, margin=1.0
+            )
+    expected = jax.jit(loss)(z1, z2)
+    found = jax.jit(objective)(outputs, batch).mean
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32 sums
 
 
 def test_cross_entropy_is_the_mean_over_the_rows_that_are_no_padding():
     outputs, batch = step()
-    total, count = cross_entropy(outputs.logits[:11], batch.targets["label"][:11])
-    got = CrossEntropy()(outputs, batch)
+    total, count = cross_entropy(
+        outputs.predictions["label"].values[:11], batch.targets["label"][:11]
+    )
+    got = CrossEntropy()(outputs, batch).mean
     np.testing.assert_allclose(got, total / count, rtol=1e-6)  # float32 sums
-    assert CrossEntropy()(outputs, batch.replace(weight=np.zeros(B, np.float32))) == 0
+    assert CrossEntropy()(outputs, batch.replace(weight=np.zeros(B, np.float32))).mean == 0
 
 
 def test_names_are_those_of_the_functions():
     names = [objective.name for objective in (CrossEntropy(), *COUPLED[:4])]
     assert names == ["cross_entropy", "dcca", "info_nce", "sigmoid_contrastive", "joint_embedding"]
-
-
-@pytest.mark.parametrize("objective", [CrossEntropy(), *COUPLED])
-def test_every_field_is_described(objective):
-    described = type(objective).__doc__.split("Attributes:")[1]
-    for field in dataclasses.fields(objective):
-        assert f"        {field.name}: " in described
 
 
 @pytest.mark.parametrize("make", [DCCA, InfoNCE, SigmoidContrastive, JointEmbedding])
@@ -121,14 +126,44 @@ def test_wrong_views_are_named(make):
 
 def test_wrong_targets_and_a_missing_head_are_named():
     outputs, batch = step()
-    with pytest.raises(ConfigError, match=r"no target 'lable': did you mean 'label'"):
+    with pytest.raises(ConfigError, match=r"the target 'lable': did you mean 'label'"):
         CrossEntropy(target="lable")(outputs, batch)
     with pytest.raises(ConfigError, match="no target 'topic'"):
         JointEmbedding(views=VIEWS, target="topic")(outputs, batch)
-    with pytest.raises(ConfigError, match="one integer label"):
+    with pytest.raises(ConfigError, match="needs one integer for each of the logits"):
         CrossEntropy(target="score")(outputs, batch)
-    with pytest.raises(ConfigError, match="no classifier head"):
-        CrossEntropy()(outputs.replace(logits=None), batch)
+    with pytest.raises(
+        ConfigError, match=r"no head of the model for the target 'label'\. There is none"
+    ):
+        CrossEntropy()(outputs.replace(predictions={}), batch)
+
+
+@pytest.mark.parametrize(
+    ("objective", "sentence"),
+    [
+        (
+            SquaredError(target="label"),
+            "SquaredError compares with a target of the kind number, but 'label' is of the kind "
+            "class: take another objective for it, or another target",
+        ),
+        (
+            BinaryCrossEntropy(target="label"),
+            "kind labels, but 'label' is of the kind class",
+        ),
+        (CrossEntropy(target="lable"), "for CrossEntropy, 'lable': did you mean 'label'"),
+        (JointEmbedding(views=("left", "right"), target="topic"), "JointEmbedding, 'topic'"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused_before_data_is_read(objective, sentence):
+    experiment = Experiment(
+        name="test",
+        data=DigitsHalves(),
+        model=FusionModel({"left": Flatten(), "right": Flatten()}),
+        objectives=(CrossEntropy(), objective),
+        training=Training(steps=1),
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        check(experiment)
 
 
 @pytest.mark.parametrize(

@@ -88,14 +88,25 @@ def test_agrees_with_numpy_and_finite_differences(name, weighted):
 def test_they_are_the_likelihoods_and_the_divergence_that_they_are_called():
     (logits, x), sigma = pair(), 0.3
     images = np.round(x)
-    found = bernoulli_reconstruction(np.float32(logits), np.float32(images))
+    one = np.ones(B, np.float32)
+
+    def value(name, first, second):
+        return value_and_gradients(name)(np.float32(first), np.float32(second), one)[0]
+
+    def divergence(mean, log_variance):
+        """Of one variable; all others are at their prior and add nothing."""
+        posterior = np.zeros((2, B, *SHAPE))
+        posterior[:, 0, 0, 0] = mean, log_variance
+        return B * value("kl_divergence", *posterior)
+
+    found = value("bernoulli_reconstruction", logits, images)
     p = 1 / (1 + np.exp(-logits))
     expected = -scipy.stats.bernoulli.logpmf(images.astype(int), p).sum() / B
     np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32
 
     gaussian = scipy.stats.norm(logits, sigma)
     constant = gaussian.logpdf(logits).sum() / B  # what a weight of 1 / (2 sigma^2) leaves out
-    found = squared_reconstruction(np.float32(logits), np.float32(x)) / (2 * sigma**2)
+    found = value("squared_reconstruction", logits, x) / (2 * sigma**2)
     np.testing.assert_allclose(found, constant - gaussian.logpdf(x).sum() / B, rtol=1e-5)
 
     def integrand(z, mean, log_variance):
@@ -105,16 +116,11 @@ def test_they_are_the_likelihoods_and_the_divergence_that_they_are_called():
     wanted = [
         scipy.integrate.quad(integrand, -12, 12, args=each)[0] for each in ((1.5, -2.0), (0, 1.0))
     ]
-    found = [
-        kl_divergence(np.float32([[mean]]), np.float32([[log_variance]]))
-        for mean, log_variance in ((1.5, -2.0), (0, 1.0))
-    ]
+    found = [divergence(1.5, -2.0), divergence(0, 1.0)]
     np.testing.assert_allclose(found, wanted, rtol=1e-5)  # float32
-    assert kl_divergence(jnp.zeros((3, 2)), jnp.zeros((3, 2))) == 0
+    assert divergence(0, 0) == 0
     # Near the prior the difference of exp and its tangent is not lost to rounding: s^2 / 4.
-    np.testing.assert_allclose(
-        kl_divergence(jnp.zeros((1, 1)), jnp.full((1, 1), 1e-3)), 1e-6 / 4, rtol=1e-2
-    )
+    np.testing.assert_allclose(divergence(0, 1e-3), 1e-6 / 4, rtol=1e-2)
 
 
 @every_loss
@@ -179,7 +185,9 @@ def test_a_reconstruction_counts_the_rows_with_a_view_and_a_code_for_it(config):
         decoded[view] = Reconstruction(np.float32(values), coded[view])
     batch = Batch.of(inputs, np.arange(B), present=present).replace(weight=weight)
     outputs = Outputs(embeddings={}, present={}, reconstructions=decoded)
-    np.testing.assert_allclose(config(views=views)(outputs, batch), expected, rtol=1e-5)  # float32
+    np.testing.assert_allclose(
+        config(views=views)(outputs, batch).mean, expected, rtol=1e-5
+    )  # float32
     with pytest.raises(ConfigError, match="no reconstruction 'audioo': did you mean 'audio'"):
         config(views=("audioo",))(outputs, batch)
     for wrong in ((), ("audio", "audio")):
@@ -197,7 +205,7 @@ def test_the_divergence_is_the_sum_over_the_posteriors_of_their_rows():
         posteriors[name] = Posterior(np.float32(mean), np.float32(log_variance), kept)
     batch = Batch.of({"audio": np.zeros((B, 1))}, np.arange(B))
     outputs = Outputs(embeddings={}, present={}, posteriors=posteriors)
-    np.testing.assert_allclose(KLDivergence()(outputs, batch), expected, rtol=1e-5)  # float32
+    np.testing.assert_allclose(KLDivergence()(outputs, batch).mean, expected, rtol=1e-5)  # float32
     assert KLDivergence().name == "kl_divergence"
     with pytest.raises(ConfigError, match="needs a model with posteriors, such as VariationalCCA"):
         KLDivergence()(Outputs(embeddings={}, present={}), batch)
@@ -237,3 +245,17 @@ def test_values_of_an_absent_view_and_rounding_are_not_refused():
     whole = Batch.of({"right": x}, np.arange(2))
     with pytest.raises(DataError, match="from 0 to 5, and"):
         BernoulliReconstruction(views=("right",)).check_batch(whole)
+
+
+@pytest.mark.parametrize("config", [SquaredReconstruction, BernoulliReconstruction])
+def test_pictures_of_bytes_are_those_over_255(config):
+    pixels = np.random.default_rng(0).integers(0, 256, (B, *SHAPE)).astype(np.uint8)
+    decoded = {"image": Reconstruction(np.float32(pair()[0]), np.ones(B, bool))}
+    outputs = Outputs({}, {}, reconstructions=decoded)
+    objective = config(views=("image",))
+    found = []
+    for x in (pixels, pixels.astype(np.float32) / np.float32(255)):
+        batch = Batch.of({"image": x}, np.arange(B))
+        objective.check_batch(batch)
+        found.append(objective(outputs, batch).mean)
+    assert found[0] == found[1]

@@ -106,16 +106,22 @@ def test_the_scale_of_the_views_does_not_count(name):
 
 
 def test_known_values():
-    one, half = jnp.eye(2, D), jnp.array([[0.0, 1, 0], [1, 0, 0]])
-    assert relative_distance(one, one) == 0
-    assert relative_distance(one, half) == 1  # orthogonal
-    assert relative_distance(one, -one) == 2
-    assert unit_distance(one, 5 * one) == 0
-    assert unit_distance(one, half) == 2
-    assert unit_distance(one, -one) == 4
-    z = jnp.asarray(np.float32(views()[0]))
-    np.testing.assert_allclose(dimensionwise_correlation(z, 3 * z + 1), -D, rtol=1e-6)
-    np.testing.assert_allclose(dimensionwise_correlation(z, -z), D, rtol=1e-6)
+    one, two = np.eye(B, D, dtype=np.float32), np.float32(np.arange(B) < 2)
+    orthogonal = np.eye(B, D, dtype=np.float32)[[1, 0, *range(2, B)]]
+
+    def value(name, z1, z2, weight=two):
+        return value_and_gradients(name)(z1, z2, weight)[0]
+
+    assert value("relative_distance", one, one) == 0
+    assert value("relative_distance", one, orthogonal) == 1
+    assert value("relative_distance", one, -one) == 2
+    assert value("unit_distance", one, 5 * one) == 0
+    assert value("unit_distance", one, orthogonal) == 2
+    assert value("unit_distance", one, -one) == 4
+    z, all_rows = np.float32(views()[0]), np.ones(B, np.float32)
+    for other, expected in ((3 * z + 1, -D), (-z, D)):
+        found = value("dimensionwise_correlation", z, other, all_rows)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
     for name in LOSSES:  # of zeros, which have no direction
         loss, gradients = value_and_gradients(name)(0 * z, 0 * z, np.ones(B, np.float32))
         assert loss == 0
@@ -178,7 +184,7 @@ def test_the_config_counts_the_rows_with_both_views(name):
     embeddings = {"image": np.float32(z1), "audio": np.float32(z2)}
     outputs = Outputs(embeddings=embeddings, present=present)
     batch = Batch.of({view: np.zeros((B, 1)) for view in present}, np.arange(B), present=present)
-    np.testing.assert_allclose(config(outputs, batch), expected, rtol=1e-5)  # float32
+    np.testing.assert_allclose(config(outputs, batch).mean, expected, rtol=1e-5)  # float32
     assert config.name == name
     with pytest.raises(ConfigError, match="no embedding 'smell'"):
         CONFIGS[name](views=("audio", "smell"))(outputs, batch)
