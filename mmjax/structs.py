@@ -80,6 +80,7 @@ class Target:
         shape: of a `number` (empty for one value) or of `tokens` (L,).
         names: of the classes, labels or tokens, C of them; empty where they have no names.
         end: the id that ends a sequence of `tokens`, its last token; 0 where none does.
+        dtype: of its arrays; empty for int32 of `class` and `tokens` and float32 of all others.
     """
 
     kind: str
@@ -87,8 +88,12 @@ class Target:
     shape: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     end: int = 0
+    dtype: str = ""
 
     def __post_init__(self) -> None:
+        if not self.dtype:
+            whole = self.kind in ("class", "tokens")
+            object.__setattr__(self, "dtype", "int32" if whole else "float32")
         if self.kind in ("class", "labels", "tokens") and self.classes < 1:
             raise ConfigError(
                 f"A target of the kind {self.kind!r} has {self.classes} classes: say how many, as "
@@ -118,8 +123,7 @@ class Target:
 
     def blank(self, rows: int) -> np.ndarray:
         """So many targets of zeros."""
-        whole = self.kind in ("class", "tokens")
-        return np.zeros((rows, *self.example_shape), np.int32 if whole else np.float32)
+        return np.zeros((rows, *self.example_shape), self.dtype)
 
 
 # Fields hold jax or NumPy arrays, and, while JAX maps over the containers, whatever it puts in

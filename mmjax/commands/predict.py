@@ -12,11 +12,12 @@ import pyarrow.parquet
 from mmjax.commands.arguments import data_folder
 from mmjax.data.npz import read_all
 from mmjax.errors import ConfigError
+from mmjax.training.config import from_json
 from mmjax.training.overrides import load_module
-from mmjax.training.restore import restore_run
 from mmjax.training.run import Run, load
+from mmjax.training.run_directory import RunDirectory
 
-_PRESENT = "__present"  # ends the name of a modality's presence in an .npz file
+_PRESENT, _MASK = "__present", "__mask"  # end the names of arrays beside those of a modality
 
 
 def predict(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -26,39 +27,48 @@ def predict(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         raise ConfigError(f"--out {out} cannot be written: name a file in a folder that exists.")
     definitions = load_module(parsed.experiment) if parsed.experiment else None
     run = load(parsed.run_dir, checkpoint=parsed.checkpoint, definitions=definitions)
+    given: dict[str, Any]
     if parsed.data.endswith(".npz"):
-        arrays = read_all(Path(parsed.data))
-        present = {
-            name.removesuffix(_PRESENT): array.astype(bool)
-            for name, array in arrays.items()
-            if name.endswith(_PRESENT)
-        }
-        inputs = {name: array for name, array in arrays.items() if not name.endswith(_PRESENT)}
-        predictions = run.predict(inputs, present=present)
-        embedding = run.embed(inputs, present=present)
+        given = _of_file(Path(parsed.data))
+    elif parsed.data in run.data.splits:
+        config = RunDirectory(Path(parsed.run_dir)).config()
+        data = from_json(config.get("data"), definitions)
+        given = {"data": data, "split": parsed.data, "data_dir": data_folder(parsed)}
     else:
-        split = parsed.data
-        if split not in run.data.splits:
-            raise ConfigError(
-                f"--data {split!r} is no .npz file and no split of {run.data.name!r}: give a file "
-                "with one array for each modality, under its name, or one of "
-                f"{', '.join(run.data.splits)}."
-            )
-        setup, _ = restore_run(
-            Path(parsed.run_dir), parsed.checkpoint, data_folder(parsed), definitions, split
+        raise ConfigError(
+            f"--data {parsed.data!r} is no .npz file and no split of {run.data.name!r}: give a "
+            "file with one array for each modality, under its name, or one of "
+            f"{', '.join(run.data.splits)}."
         )
-        data = setup.experiment.data
-        folder = data_folder(parsed)
-        predictions = run.predict(data, split, data_dir=folder)
-        embedding = run.embed(data, split, data_dir=folder)
-    table = _table(run, predictions, embedding)
+    embeddings = {"embedding": run.embed(**given)} if run.fuses else run.embed_each(**given)
+    table = _table(run, run.predict(**given), embeddings)
     pyarrow.parquet.write_table(table, out)
     print(f"Wrote {out}: {table.num_rows} rows of {', '.join(table.column_names)}.")
 
 
-def _table(run: Run, predictions: dict[str, np.ndarray], embedding: np.ndarray) -> pa.Table:
-    """The columns of the file: what was decided, how sure it is, and the embedding."""
-    columns: dict[str, Any] = {"row": pa.array(np.arange(len(embedding)))}
+def _of_file(path: Path) -> dict[str, Any]:
+    """The arguments of `Run.predict` for the arrays of an .npz file."""
+    data: dict[str, Any] = {}
+    present, masks = {}, {}
+    for name, array in read_all(path).items():
+        if name.endswith(_PRESENT):
+            present[name.removesuffix(_PRESENT)] = array.astype(bool)
+        elif name.endswith(_MASK):
+            masks[name.removesuffix(_MASK)] = array.astype(bool)
+        elif "." in name:  # of a modality of several arrays
+            modality, _, part = name.partition(".")
+            data.setdefault(modality, {})[part] = array
+        else:
+            data[name] = array
+    return {"data": data, "present": present, "masks": masks}
+
+
+def _table(
+    run: Run, predictions: dict[str, np.ndarray], embeddings: dict[str, np.ndarray]
+) -> pa.Table:
+    """The columns of the file: what was decided, how sure it is, and the embeddings."""
+    rows = len(next(iter(embeddings.values())))
+    columns: dict[str, Any] = {"row": pa.array(np.arange(rows))}
     for name, values in predictions.items():
         target = run.data.targets[name]
         if target.kind == "class":
@@ -77,7 +87,7 @@ def _table(run: Run, predictions: dict[str, np.ndarray], embedding: np.ndarray) 
             columns[f"{name}_probabilities"] = _lists(values)
         else:
             columns[name] = pa.array(values) if values.ndim == 1 else _lists(values)
-    columns["embedding"] = _lists(embedding)
+    columns |= {name: _lists(values) for name, values in embeddings.items()}
     return pa.table(columns)
 
 

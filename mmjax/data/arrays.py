@@ -135,7 +135,7 @@ class Arrays(Dataset):
         }
         for name, array in sorted(named_arrays(parts, ""), key=lambda pair: pair[0]):
             digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def as_config(self) -> DescribedData:
@@ -156,9 +156,8 @@ def _tree(value: Any, path: str) -> Any:
             f"{path} holds {array.dtype}: give numbers; texts as ids of tokens [N, L], 0 where "
             "there is no token."
         )
-    return array.astype(
-        {"float64": np.float32, "int64": np.int32}.get(str(array.dtype), array.dtype)
-    )
+    narrow = {"float64": np.float32, "int64": np.int32}
+    return array.astype(narrow.get(str(array.dtype), array.dtype), copy=False)
 
 
 def _modality(name: str, array: Any) -> Modality:
@@ -185,9 +184,10 @@ def _target(name: str, values: ArrayLike, declared: Target | None) -> tuple[np.n
         array = np.asarray(values)
     except ValueError as error:
         raise DataError(f"targets.{name} is no array ({error}): give rows of one shape.") from error
+    if array.ndim == 0:
+        raise DataError(f"targets.{name} is a single value: give one row for each example.")
     if array.dtype.kind in "UO" and array.ndim == 1:
-        array, names = _numbered(name, array)
-        return array, declared or Target("class", len(names), names=names)
+        return _numbered(name, array, declared)
     if declared is not None:
         return array, declared
     kind, one = array.dtype.kind, array.ndim == 1
@@ -226,8 +226,16 @@ def _classes(name: str, array: np.ndarray) -> int:
     return len(present)
 
 
-def _numbered(name: str, array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Names of classes as numbers in the order of the alphabet, -1 for None, and the names."""
+def _numbered(name: str, array: np.ndarray, declared: Target | None) -> tuple[np.ndarray, Target]:
+    """Names of classes as numbers, -1 for None, and the target with these names.
+
+    They are numbered as declared or else in the order of the alphabet.
+    """
+    if declared is not None and declared.kind != "class":
+        raise DataError(
+            f"targets.{name} holds texts, but is declared as a target of the kind "
+            f"{declared.kind!r}: give numbers, or declare a class."
+        )
     strange = [value for value in array if not (value is None or isinstance(value, str))]
     if strange:
         raise DataError(
@@ -237,8 +245,19 @@ def _numbered(name: str, array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]
     names = tuple(sorted({str(value) for value in array if value is not None}))
     if not names:
         raise DataError(f"targets.{name} is None in all examples: give some of them a class.")
+    if declared is not None and declared.names:
+        for value in names:
+            if value not in declared.names:
+                raise unknown_name(f"class of targets.{name}", value, declared.names)
+        names = declared.names
+    elif declared is not None and declared.classes != len(names):
+        raise DataError(
+            f"targets.{name} holds {len(names)} different texts, but is declared as one of "
+            f"{declared.classes} classes: declare their names too."
+        )
     numbers = {value: number for number, value in enumerate(names)}
-    return np.array([numbers.get(value, -1) for value in array.tolist()], np.int32), names
+    array = np.array([numbers.get(value, -1) for value in array.tolist()], np.int32)
+    return array, Target("class", len(names), names=names)
 
 
 def _masks_of_text(
@@ -279,6 +298,8 @@ def _rows_of_splits(
                 f"The shares valid={valid} and test={test} leave nothing to train on: choose them "
                 "from 0 so that their sum is below 1."
             )
+        if seed < 0:
+            raise ConfigError(f"Arrays.seed is {seed}: it must be 0 or more.")
         order = np.random.default_rng(seed).permutation(count)
         held = round(valid * count)
         last = held + round(test * count)

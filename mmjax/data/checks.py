@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.dataset import Dataset, Source
+from mmjax.data.dataset import ArraySource, Dataset, Source
+from mmjax.data.selection import Selected, labels_of
 from mmjax.errors import ConfigError, DataError
 from mmjax.structs import Batch, Modality, Target
 
@@ -31,12 +32,28 @@ def check_declaration(data: Dataset) -> None:
                 f"The data set {data.name!r} declares the modality {name!r} as {modality!r}: write "
                 "Modality('vector', (32,)) of mmjax.data, or another kind and shape."
             )
+        for path, part in _parts(name, modality):
+            if part.vocabulary and part.dtype == "uint8":
+                raise ConfigError(
+                    f"The modality {path!r} of {data.name!r} holds ids of type uint8, which is for "
+                    "pictures, whose values are divided by 255: declare dtype='int32'."
+                )
+
+
+def _parts(name: str, modality: Modality) -> list[tuple[str, Modality]]:
+    """The arrays of a modality, each with its dotted path."""
+    if not modality.parts:
+        return [(name, modality)]
+    return [
+        found for part in modality.parts for found in _parts(f"{name}.{part}", modality.parts[part])
+    ]
 
 
 def check_examples(data: Dataset, split: str, source: Source) -> None:
     """Refuses a split without examples, or whose first ones are not as the data set declares them.
 
-    Of a source that knows its targets without making examples, all targets are looked at.
+    Of a source whose arrays are in memory all examples are checked; of one that knows targets
+    without making examples, all of these.
 
     Raises:
         DataError: naming the modality or target and the fix.
@@ -44,7 +61,10 @@ def check_examples(data: Dataset, split: str, source: Source) -> None:
     what = f"the split {split!r} of {data.name}"
     if not len(source):
         raise DataError(f"The split {split!r} of {data.name} has no examples: give it some.")
-    batch = source.take(np.arange(min(len(source), _LOOKED_AT)))
+    if isinstance(source, ArraySource):
+        batch = source.all()
+    else:
+        batch = source.take(np.arange(min(len(source), _LOOKED_AT)))
     rows = len(batch.ids)
     for name, modality in data.modalities.items():
         if name not in batch.inputs or name not in batch.present:
@@ -53,19 +73,47 @@ def check_examples(data: Dataset, split: str, source: Source) -> None:
                 "values, and say in `present` where it is missing."
             )
         _check_modality(name, modality, batch.inputs[name], rows, what)
-    for kind, masks in (("mask", batch.masks), ("presence", batch.present)):
-        for name, mask in masks.items():
-            if np.asarray(mask).dtype != bool or len(mask) != rows:
-                raise DataError(
-                    f"The {kind} of {name!r} in {what} has the type {np.asarray(mask).dtype} and "
-                    f"{len(mask)} rows for {rows} examples: give one bool for each."
-                )
-    known = getattr(source, "targets", None)
-    if isinstance(known, Mapping):
-        masks = dict(getattr(source, "target_masks", {}))
-        ids = np.arange(len(source), dtype=np.int32)
-        batch = Batch.of({}, ids, targets=known, target_masks=masks)
+    check_masks(batch.masks, batch.present, data.modalities, rows, what)
     with_known_targets(batch, data.targets, what)
+    known = getattr(source, "targets", None)
+    if isinstance(known, Mapping) and rows < len(source):
+        ids = np.arange(len(source), dtype=np.int32)
+        masks = dict(getattr(source, "target_masks", {}))
+        there = {name: target for name, target in data.targets.items() if name in known}
+        with_known_targets(Batch.of({}, ids, targets=known, target_masks=masks), there, what)
+
+
+def check_masks(
+    masks: Mapping[str, Any],
+    present: Mapping[str, Any],
+    modalities: Mapping[str, Modality],
+    rows: int,
+    what: str,
+) -> None:
+    """Refuses masks and presences that are not one bool for each position, or each example.
+
+    Args:
+        masks: modality -> [B, T].
+        present: modality -> [B].
+        modalities: as they are declared.
+        rows: B.
+        what: whose examples they are, for the message.
+    """
+    for name, rows_there in present.items():
+        array = np.asarray(rows_there)
+        if array.dtype != bool or array.shape != (rows,):
+            raise DataError(
+                f"The presence of {name!r} in {what} has the type {array.dtype} and the shape "
+                f"{array.shape}: give one bool for each of the {rows} examples."
+            )
+    for name, mask in masks.items():
+        array, shape = np.asarray(mask), modalities[name].shape if name in modalities else ()
+        wanted = (rows, *shape[:1])
+        if array.dtype != bool or (array.shape != wanted if shape else len(array) != rows):
+            raise DataError(
+                f"The mask of {name!r} in {what} has the type {array.dtype} and the shape "
+                f"{array.shape}: give bools of the shape {wanted}, one for each position."
+            )
 
 
 def missing_classes(data: Dataset, source: Source) -> list[str]:
@@ -74,11 +122,12 @@ def missing_classes(data: Dataset, source: Source) -> list[str]:
     Only a source that knows its targets without making examples is looked at.
     """
     sentences = []
-    labels = getattr(source, "targets", None) or {}
+    known = getattr(source.source if isinstance(source, Selected) else source, "targets", None)
     for name, target in data.targets.items():
-        if target.kind != "class" or name not in labels:
+        if target.kind != "class" or name not in (known or {}):
             continue
-        missing = np.setdiff1d(np.arange(target.classes), labels[name])
+        labels = np.asarray(labels_of(source, name))
+        missing = np.setdiff1d(np.arange(target.classes), labels)
         if missing.size:
             few = ", ".join(map(str, missing[:5])) + (", ..." if missing.size > 5 else "")
             sentences.append(
@@ -166,8 +215,7 @@ def with_known_targets(batch: Batch, targets: Mapping[str, Target], what: str) -
                 )
             known = known & mask.reshape(mask.shape + (1,) * (known.ndim - mask.ndim))
         _check_range(name, target, array, known, batch.ids, what)
-        dtype = np.int32 if target.kind in ("class", "tokens") else np.float32
-        values[name] = np.where(known, array, 0).astype(dtype)
+        values[name] = np.where(known, array, 0).astype(target.dtype)
         masks[name] = known
     return dataclasses.replace(batch, targets=values, target_masks=masks)
 

@@ -129,6 +129,17 @@ class ArraySource:
     def __len__(self) -> int:
         return len(named_arrays(self.inputs or self.targets, "")[0][1])
 
+    def all(self) -> Batch:
+        """All examples; the arrays are not copied."""
+        return Batch.of(
+            self.inputs,
+            np.arange(len(self)),
+            masks=self.masks,
+            present=self.present,
+            targets=self.targets,
+            target_masks=self.target_masks,
+        )
+
     def take(self, indices: np.ndarray) -> Batch:
         """Gathers rows; see `Source.take`."""
 

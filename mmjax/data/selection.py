@@ -224,7 +224,7 @@ def select(source: Source, selections: Sequence[Selection], seed: int) -> Select
 
 
 def labels_of(source: Source, target: str) -> np.ndarray:
-    """The class of every record.
+    """The class of every record, -1 where a mask says that it is not known.
 
     A source with an attribute `targets` (name -> [N]) is asked for it; of any other, all examples
     are made once.
@@ -241,11 +241,14 @@ def labels_of(source: Source, target: str) -> np.ndarray:
     """
     if isinstance(source, Selected):
         return labels_of(source.source, target)[source.records]
-    targets = getattr(source, "targets", None)
+    targets, masks = getattr(source, "targets", None), getattr(source, "target_masks", {})
     if targets is None:
         chunks = np.array_split(np.arange(len(source)), max(-(-len(source) // _CHUNK), 1))
-        parts = [source.take(chunk).targets for chunk in chunks]
-        targets = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        parts = [(batch.targets, batch.target_masks) for batch in map(source.take, chunks)]
+        targets, masks = (
+            {name: np.concatenate([part[name] for part in each]) for name in each[0]}
+            for each in zip(*parts, strict=True)
+        )
     if target not in targets:
         raise unknown_name("target", target, targets)
     labels = np.asarray(targets[target])
@@ -254,7 +257,7 @@ def labels_of(source: Source, target: str) -> np.ndarray:
             f"The target {target!r} has shape {labels.shape} and type {labels.dtype}, but classes "
             "are one integer an example: name another target."
         )
-    return labels
+    return np.where(masks[target], labels, -1) if target in masks else labels
 
 
 def _check_seed(selection: LongTail | Fold) -> None:

@@ -18,6 +18,8 @@ from mmjax.structs import Features, Modality
 class MLP(Encoder):
     """Multilayer perceptron over the flattened input, one token an example.
 
+    Of a `sequence` it maps the vector at each position by itself: a token a position.
+
     Attributes:
         hidden: widths of the hidden layers.
         width: D of the output, which is linear.
@@ -29,7 +31,7 @@ class MLP(Encoder):
     width: int = 64
     activation: Activation = "relu"
     dropout: float = 0.0
-    kinds: ClassVar[tuple[str, ...]] = ("vector", "image")
+    kinds: ClassVar[tuple[str, ...]] = ("vector", "image", "sequence")
 
     def __post_init__(self) -> None:
         check_sizes(self, "hidden", "width")
@@ -37,13 +39,18 @@ class MLP(Encoder):
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "MLPEncoder":
         """See `Encoder.build`."""
         self.check_kind(modality)
-        return MLPEncoder(self, math.prod(modality.shape), dtype=dtype, rngs=rngs)
+        return MLPEncoder(self, modality, dtype=dtype, rngs=rngs)
 
 
 class MLPEncoder(nnx.Module):
     """The module that `MLP` builds."""
 
-    def __init__(self, config: MLP, inputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, config: MLP, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        # An example that is not a sequence is a sequence of one.
+        shape = modality.shape if modality.kind == "sequence" else (1, *modality.shape)
+        self.positions, inputs = shape[0], math.prod(shape[1:])
         self.perceptron = Perceptron(
             (inputs, *config.hidden, config.width),
             activation=config.activation,
@@ -51,7 +58,7 @@ class MLPEncoder(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
-        self.features = FeatureShape(tokens=1, width=config.width)
+        self.features = FeatureShape(tokens=self.positions, width=config.width)
 
     def __call__(
         self,
@@ -62,6 +69,8 @@ class MLPEncoder(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None,
     ) -> Features:
-        """[B, ...] to one token of `width`."""
-        x = x.reshape(x.shape[0], -1)
-        return Features.of_vector(self.perceptron(x, train=train, rngs=rngs))
+        """[B, ...] to one token of `width`, or [B, T, ...] to T."""
+        x = x.reshape(x.shape[0], self.positions, -1)
+        tokens = self.perceptron(x, train=train, rngs=rngs)
+        mask = jnp.ones(tokens.shape[:2], bool) if mask is None else mask
+        return Features(tokens=tokens, mask=mask)

@@ -7,7 +7,6 @@ import numpy as np
 from mmjax.data import Dataset
 from mmjax.evaluation.embeddings import check_prediction
 from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value
-from mmjax.evaluation.features import check_metrics
 from mmjax.evaluation.metrics import Confusion
 from mmjax.structs import Batch, Outputs
 
@@ -35,13 +34,6 @@ class Classification(StreamedEvaluator):
     def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
         check_prediction(self.target, ("class",), task)
-        check_metrics(
-            [
-                f"{e.name}_accuracy".lstrip("_")
-                for e in task.evaluation
-                if isinstance(e, Classification)
-            ]
-        )
 
     def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> Confusion:
         """See `StreamedEvaluator.state`."""

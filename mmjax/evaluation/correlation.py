@@ -138,6 +138,12 @@ class RawCorrelation(Evaluator):
         """See `Evaluator.check`."""
         check_views(self.views, task)
         modalities = task.data.modalities
+        for view in self.views:
+            if modalities[view].parts:
+                raise ConfigError(
+                    f"The view {view!r} of RawCorrelation is made of several arrays, and a linear "
+                    "CCA needs one: name another view."
+                )
         widths = {name: modality.size for name, modality in modalities.items()}
         LinearCCA(self.k, ridge=self.ridge)
         others = [e for e in task.evaluation if isinstance(e, RawCorrelation)]

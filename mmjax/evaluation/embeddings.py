@@ -1,5 +1,8 @@
 """The embeddings that an evaluation measures, and what is refused before the training."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +12,7 @@ from mmjax.errors import ConfigError, unknown_name
 from mmjax.evaluation.evaluator import Task
 from mmjax.evaluation.predictor import Predictor
 from mmjax.models import abstract_generated, abstract_outputs
-from mmjax.structs import Outputs, Prediction
+from mmjax.structs import Outputs
 
 
 def paired_embeddings(
@@ -57,17 +60,9 @@ def check_prediction(target: str, kinds: tuple[str, ...], task: Task) -> None:
 def check_generated(target: str, task: Task) -> None:
     """Refuses a target that is not of tokens, or that the model does not write."""
     check_target(target, task, ("tokens",))
-    modalities, targets = task.data.modalities, task.data.targets
-    found: list[dict[str, Prediction]] = []
-
-    def build() -> None:
-        rngs = nnx.Rngs(0)
-        module = task.model.build(modalities, targets, dtype=jnp.dtype("float32"), rngs=rngs)
-        found.append(abstract_generated(module, modalities, targets))
-
-    jax.eval_shape(build)
-    if target not in found[0]:
-        raise unknown_name("head of the model that writes the target", target, found[0])
+    written = shapes_of(task).generated
+    if target not in written:
+        raise unknown_name("head of the model that writes the target", target, written)
 
 
 def check_target(target: str, task: Task, kinds: tuple[str, ...] = ("class",)) -> None:
@@ -104,25 +99,25 @@ def embedding_widths(task: Task) -> dict[str, int]:
 
 
 def shapes_of(task: Task) -> Outputs:
-    """The shapes of what the model of an experiment returns; nothing is computed.
+    """The shapes of what the model of an experiment returns and writes; nothing is computed.
 
     Raises:
         ConfigError: where model and data set do not fit.
     """
-    modalities, targets = task.data.modalities, task.data.targets
-    key = repr((task.model, modalities, targets))
-    if key not in _SHAPES:
+    key = task.model, task.data.modalities, task.data.targets
+    if not _SHAPES or _SHAPES[-1][0] != key:
         found: list[Outputs] = []
 
         def build() -> None:
-            rngs = nnx.Rngs(0)
-            module = task.model.build(modalities, targets, dtype=jnp.dtype("float32"), rngs=rngs)
-            found.append(abstract_outputs(module, modalities, targets))
+            model, modalities, targets = key
+            module = model.build(modalities, targets, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+            outputs = abstract_outputs(module, modalities, targets)
+            written = abstract_generated(module, modalities, targets)
+            found.append(dataclasses.replace(outputs, generated=written))
 
         jax.eval_shape(build)
-        _SHAPES.clear()
-        _SHAPES[key] = found[0]
-    return _SHAPES[key]
+        _SHAPES[:] = [(key, found[0])]
+    return _SHAPES[-1][1]
 
 
-_SHAPES: dict[str, Outputs] = {}  # of the last task: each of its evaluations asks
+_SHAPES: list[tuple[Any, Outputs]] = []  # of the last task: each of its evaluations asks

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from mmjax.data.checks import with_known_targets
 from mmjax.errors import ConfigError
-from mmjax.evaluation.evaluator import Evaluator, Lower, Neither
+from mmjax.evaluation.embeddings import shapes_of
+from mmjax.evaluation.evaluator import Evaluator, Lower, Neither, StreamedEvaluator, Task
 from mmjax.evaluation.predictor import Predictor
+from mmjax.structs import Batch
 
 
 class Figures(NamedTuple):
@@ -16,6 +20,31 @@ class Figures(NamedTuple):
     metrics: dict[str, float]
     details: dict[str, Any]  # tables, as nested lists
     directions: dict[str, str]  # of the metrics of which more is not better: `min` or `none`
+
+
+def check_names(task: Task) -> None:
+    """Refuses streamed evaluations that give a metric of one name, before the first step.
+
+    Each is asked what it gives of two examples of zeros.
+
+    Raises:
+        ConfigError: naming the metric.
+    """
+    batch = Batch.of(
+        {}, np.arange(2), targets={name: each.blank(2) for name, each in task.data.targets.items()}
+    )
+    batch = with_known_targets(batch, task.data.targets, "the examples of zeros")
+    taken: set[str] = set()
+    for evaluator in task.evaluation:
+        if not isinstance(evaluator, StreamedEvaluator):
+            continue
+        shapes = evaluator.reads.select(shapes_of(task))
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        state = evaluator.state(zeros, batch, task.data)
+        for name in evaluator.values(state, task.data):
+            if name in taken:
+                raise _same_name(name)
+            taken.add(name)
 
 
 def evaluate(
@@ -33,10 +62,7 @@ def evaluate(
             for name, value in evaluator(predictor, split).items():
                 key = f"{split}/{name}"
                 if key in found.metrics or key in found.details:
-                    raise ConfigError(
-                        f"Two evaluations give a metric {name!r}: give one of them a `name`, which "
-                        "its metrics then begin with, or leave one out."
-                    )
+                    raise _same_name(name)
                 if isinstance(value, np.ndarray):
                     found.details[key] = value.tolist()
                 else:
@@ -46,3 +72,10 @@ def evaluate(
                 elif isinstance(value, Neither):
                     found.directions[key] = "none"
     return found
+
+
+def _same_name(metric: str) -> ConfigError:
+    return ConfigError(
+        f"Two evaluations give a metric {metric!r}: give one of them a `name`, which its metrics "
+        "then begin with, or leave one out."
+    )

@@ -58,12 +58,15 @@ class Reads:
         predictions: targets.
         generated: targets whose generated tokens are read.
         targets: targets that are kept beside the outputs of a whole split; batches have them all.
+        fields: other fields of `Outputs` whose arrays begin with the batch, such as `fused` or
+            `reconstructions`, all of it; for streamed evaluations.
     """
 
     embeddings: tuple[str, ...] = ()
     predictions: tuple[str, ...] = ()
     generated: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
     @classmethod
     def union(cls, several: Iterable["Reads"]) -> "Reads":
@@ -87,6 +90,7 @@ class Reads:
             present=outputs.present,
             predictions=some(outputs.predictions, self.predictions),
             generated=some(outputs.generated, self.generated),
+            **{name: getattr(outputs, name) for name in self.fields},
         )
 
 

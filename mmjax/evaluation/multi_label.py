@@ -5,10 +5,8 @@ import dataclasses
 import numpy as np
 
 from mmjax.data import Dataset
-from mmjax.evaluation.classification import Classification
 from mmjax.evaluation.embeddings import check_prediction
 from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value
-from mmjax.evaluation.features import check_metrics
 from mmjax.evaluation.metrics import f1_of_counts
 from mmjax.structs import Batch, Outputs
 
@@ -38,10 +36,6 @@ class MultiLabelClassification(StreamedEvaluator):
     def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
         check_prediction(self.target, ("labels",), task)
-        alike = (Classification, MultiLabelClassification)
-        check_metrics(
-            [f"{e.name}_macro_f1".lstrip("_") for e in task.evaluation if isinstance(e, alike)]
-        )
 
     def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> dict[str, np.ndarray]:
         """See `StreamedEvaluator.state`."""

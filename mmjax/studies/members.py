@@ -67,8 +67,8 @@ class Said:
     Attributes:
         probabilities: split -> [N, C] float64, by record number.
         labels: split -> [N].
-        trained_on: [N] bool, the train records that one of its runs at least was trained on; empty
-            where `train` is not predicted.
+        trained_on: [N] bool, which of the train examples one of its runs at least was trained on;
+            empty where `train` is not predicted.
     """
 
     probabilities: Mapping[str, np.ndarray]
@@ -256,7 +256,10 @@ def predict(
         else:
             probabilities[split] = np.mean([each.p[split] for each in told], axis=0)
             labels[split] = told[0].labels[split]
-    return Said(probabilities, labels, np.logical_or.reduce([each.trained_on for each in told]))
+    trained_on = np.logical_or.reduce([each.trained_on for each in told])
+    if "train" in splits:  # of the records that have a label
+        trained_on = trained_on[np.sort(np.concatenate([each.records["train"] for each in told]))]
+    return Said(probabilities, labels, trained_on)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from mmjax.data import Dataset, Selection, Transform
 from mmjax.data.checks import check_declaration
 from mmjax.errors import ConfigError, check_sizes, unknown_name
 from mmjax.evaluation import Evaluator
+from mmjax.evaluation.embeddings import shapes_of
 from mmjax.models import Model
 from mmjax.objectives import Objective
 from mmjax.training.config import check_types
@@ -140,6 +141,17 @@ def check(experiment: Experiment) -> None:
         _check_targets(objective, experiment.data)
     for evaluator in experiment.evaluation:
         evaluator.check(experiment)
+
+
+def untrained_heads(experiment: Experiment) -> list[str]:
+    """A sentence for each target that the model predicts and no objective compares with."""
+    read = {name for each in experiment.objectives for name in each.targets_read}
+    return [
+        f"The model predicts {name!r}, but no objective reads that target, so its head is not "
+        "trained: give it an objective, or name the heads to have, as in FusionModel(heads=...)."
+        for name in shapes_of(experiment).predictions
+        if experiment.training.steps and name not in read
+    ]
 
 
 def _check_targets(objective: Objective, data: Dataset) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmjax.data.checks import check_masks
 from mmjax.data.dataset import named_arrays
 from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.structs import Batch, Modality
@@ -79,13 +80,7 @@ class GivenExamples:
                     f"{name} has {len(array)} rows, but {first} has {rows}: give both the same "
                     "examples."
                 )
-        for what, arrays in (("present", self._present), ("masks", self._masks)):
-            for name, array in arrays.items():
-                if array.dtype != bool or len(array) != rows:
-                    raise DataError(
-                        f"{what}[{name!r}] has the type {array.dtype} and the shape {array.shape}: "
-                        f"give one bool for each of the {rows} rows."
-                    )
+        check_masks(self._masks, self._present, self._read, rows, "the data given")
 
     def take(self, indices: np.ndarray) -> Batch:
         """Gathers rows; modalities that are missing are zeros and absent. See `Source.take`."""

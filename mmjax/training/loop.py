@@ -22,7 +22,7 @@ from mmjax.errors import ConfigError, RunError, unknown_name
 from mmjax.evaluation import evaluate
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import to_json
-from mmjax.training.experiment import Experiment
+from mmjax.training.experiment import Experiment, untrained_heads
 from mmjax.training.progress import Clock, Reporter, tensorboard
 from mmjax.training.run_directory import RunDirectory, environment, write_interface
 from mmjax.training.setup import Setup, prepare
@@ -70,7 +70,8 @@ def train(
         if (run_dir / "result.json").exists():
             return directory.read("result.json")
         setup = prepare(experiment, folder)
-        for sentence in missing_classes(experiment.data, setup.source("train")):
+        notes = missing_classes(experiment.data, setup.source("train"))
+        for sentence in [*notes, *untrained_heads(experiment)]:
             print(f"mmjax: {sentence}", file=sys.stderr)
         origin = None
         if experiment.start and not Checkpoints(directory.checkpoints).steps():

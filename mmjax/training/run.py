@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike
 from mmjax.data import Dataset, DescribedData, Source, eval_batches, resolve_folder
 from mmjax.errors import ConfigError, RunError, unknown_name
 from mmjax.evaluation.embeddings import shapes_of
-from mmjax.structs import Batch, Outputs, Target
-from mmjax.training.checkpoints import Checkpoints, named_leaves
-from mmjax.training.config import from_json
+from mmjax.models import Model
+from mmjax.structs import Batch, Outputs, Prediction, Target
+from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.config import check_types, from_json
 from mmjax.training.experiment import Experiment, Training
 from mmjax.training.given import GivenExamples
 from mmjax.training.loop import train as fit
@@ -26,7 +27,7 @@ from mmjax.training.overrides import load_module
 from mmjax.training.run_directory import INTERFACE, RESULT, RunDirectory, fresh_run_dir
 from mmjax.training.setup import Setup
 from mmjax.training.sharding import Mesh
-from mmjax.training.start import names_taken
+from mmjax.training.start import Origin, Start, names_taken
 from mmjax.training.step import TrainState, apply, merged
 
 
@@ -97,7 +98,7 @@ class Run:
             DataError: arrays that do not fit what the model was trained on.
         """
         source, size = self._source(data, split, present, masks, data_dir)
-        targets = {name: self.data.targets[name] for name in self._predicted}
+        targets = self.data.targets
         parts: dict[str, list[np.ndarray]] = {}
         for found, rows in self._over(source, size, self._predict_step):
             for name, values in found.items():
@@ -117,7 +118,7 @@ class Run:
 
         A model that fuses gives the fused vector of the modalities that a row has. Of any other
         model one modality has its own embedding; of several given ones it is the mean of the
-        embeddings that a row has, each scaled to unit length.
+        embeddings that a row has, each scaled to unit length. A row that has none is zeros.
 
         Args:
             data: as in `predict`.
@@ -140,6 +141,30 @@ class Run:
         parts = [found[rows] for found, rows in self._over(source, size, step)]
         return np.concatenate(parts)
 
+    def embed_each(
+        self, data: Mapping[str, Any] | Dataset, **options: Any
+    ) -> dict[str, np.ndarray]:
+        """The embedding of each modality that is given: `embedding_<modality>` -> [N, D].
+
+        Args:
+            data: as in `embed`.
+            options: as in `embed`.
+        """
+        source, size = self._source(data, **options)
+        given = data if isinstance(data, Mapping) else self._encoded
+        return {
+            f"embedding_{name}": np.concatenate(
+                [found[rows] for found, rows in self._over(source, size, self._embed_step((name,)))]
+            )
+            for name in self._encoded
+            if name in given
+        }
+
+    @property
+    def fuses(self) -> bool:
+        """Whether the model gives one fused vector."""
+        return self._shapes.fused is not None
+
     @cached_property
     def _shapes(self) -> Outputs:
         return shapes_of(self._setup.experiment)
@@ -149,25 +174,20 @@ class Run:
         """The modalities that the model reads."""
         return tuple(self._shapes.present)
 
-    @cached_property
-    def _predicted(self) -> tuple[str, ...]:
-        """The targets that it predicts."""
-        written = [
-            name
-            for name, target in self.data.targets.items()
-            if target.kind == "tokens" and name in getattr(self.model, "heads", {})
-        ]
-        return tuple(dict.fromkeys([*self._shapes.predictions, *written]))
-
     def _source(
         self,
         data: Mapping[str, Any] | Dataset,
-        split: str,
-        present: Mapping[str, ArrayLike] | None,
-        masks: Mapping[str, ArrayLike] | None,
-        data_dir: str | Path | None,
+        split: str = "",
+        present: Mapping[str, ArrayLike] | None = None,
+        masks: Mapping[str, ArrayLike] | None = None,
+        data_dir: str | Path | None = None,
     ) -> tuple[Source, int]:
         if isinstance(data, Dataset):
+            if present or masks:
+                raise ConfigError(
+                    "`present` and `masks` are for arrays, and a data set has its own: leave them "
+                    "out, or give arrays."
+                )
             if not split:
                 raise ConfigError(
                     f"Which split of {data.name!r} is meant: name one, such as 'test' "
@@ -183,6 +203,11 @@ class Run:
                     )
             source = data.load(split, resolve_folder(str(data_dir) if data_dir else None))
         else:
+            if split:
+                raise ConfigError(
+                    f"`split` is {split!r}, but arrays have no splits: leave it out, or give a "
+                    "data set."
+                )
             source = GivenExamples(
                 data,
                 {name: self.data.modalities[name] for name in self._encoded},
@@ -197,7 +222,8 @@ class Run:
     ) -> Iterator[tuple[Any, np.ndarray]]:
         """What a step gives, batch by batch, on the host; and which rows are no padding."""
         ways = self._setup.mesh.shape["data"] * self._setup.mesh.shape["fsdp"]
-        wanted = min(size, self._setup.eval_rows)
+        # Powers of two, so that programs are compiled for a few numbers of rows only.
+        wanted = min(1 << (size - 1).bit_length(), self._setup.eval_rows)
         rows = -(-wanted // ways) * ways
         for batch in eval_batches(source, batch_size=rows, name="the data given"):
             batch = dataclasses.replace(batch, targets={}, target_masks={})
@@ -215,20 +241,18 @@ class Run:
 
     @cached_property
     def _predict_step(self) -> Any:
-        written = [name for name in self._predicted if self.data.targets[name].kind == "tokens"]
+        written = tuple(self._shapes.generated)
 
         def step(state: TrainState, batch: Batch) -> dict[str, jax.Array]:
-            outputs = apply(state, state.params, batch)
+            predictions = apply(state, state.params, batch).predictions
             found = {
                 name: prediction.values.astype(jnp.float32)
-                for name, prediction in outputs.predictions.items()
+                for name, prediction in predictions.items()
                 if name not in written
             }
             if written:
-                said = apply(state, state.params, batch, method="generate")
-                found |= {
-                    name: jnp.where(said[name].mask, said[name].values, 0) for name in written
-                }
+                ids = apply(state, state.params, batch, method="generate")
+                found |= {name: _where_valid(ids[name]) for name in written}
             return found
 
         return jax.jit(step)
@@ -250,7 +274,7 @@ class Run:
                     return outputs.fused.pooled.astype(jnp.float32)
                 each = [outputs.embeddings[name].astype(jnp.float32) for name in names]
                 if len(names) == 1:
-                    return each[0]
+                    return jnp.where(outputs.present[names[0]][:, None], each[0], 0)
                 total = jnp.zeros_like(each[0])
                 count = jnp.zeros((len(total), 1))
                 for name, vector in zip(names, each, strict=True):
@@ -316,12 +340,26 @@ def load(
             f"The run {path} is not finished: start its training again, which goes on where it "
             "stopped."
         )
-    data = from_json(directory.read(INTERFACE), definitions)
-    model = from_json(config.get("model"), definitions)
-    training = from_json(config.get("training"), definitions)
-    if not isinstance(data, DescribedData) or not isinstance(training, Training):
-        raise RunError(f"The files of {path} are damaged: train the run again.")
-    return open_run(path, str(config.get("name")), data, model, training, checkpoint)
+    try:
+        data = from_json(directory.read(INTERFACE), definitions)
+        model = from_json(config.get("model"), definitions)
+        training = from_json(config.get("training"), definitions)
+        name = directory.read(RESULT)["name"]
+        whole = isinstance(data, DescribedData) and isinstance(model, Model)
+        if not (whole and isinstance(training, Training)):
+            raise TypeError("a part is missing")
+        for part in (data, model, training):
+            check_types(part)
+    except ConfigError as error:
+        raise ConfigError(
+            f"The model of the run {path} cannot be made again: {error} In Python that file is "
+            "`definitions` of mmjax.load."
+        ) from error
+    except (TypeError, ValueError, KeyError) as error:
+        raise RunError(
+            f"The files of the run {path} are damaged ({error}): train it again."
+        ) from error
+    return open_run(path, str(name), data, model, training, checkpoint)
 
 
 def open_run(
@@ -338,24 +376,22 @@ def open_run(
     best = checkpoints.best() if checkpoint == "best" else None
     step = steps[-1] if best is None else best
     checkpoints.verify(step)
-    like = setup.abstract_state
-    source = f"The checkpoint {checkpoints.folder / str(step)}"
-    names = names_taken(checkpoints.arrays(step), like, (), source)
-    leaves = named_leaves(like)
-    read = checkpoints.read(
-        step,
-        {
-            there: jax.ShapeDtypeStruct(
-                leaves[here].shape, leaves[here].dtype, sharding=leaves[here].sharding
-            )
-            for here, there in names.items()
-        },
-    )
-    state = setup.create_state()
-    values = named_leaves(state)
-    for here, there in names.items():
-        values[here] = jax.device_put(read[there], leaves[here].sharding)
-    return Run(path, setup, jax.tree.unflatten(jax.tree.structure(state), values.values()))
+    try:
+        names = names_taken(checkpoints.arrays(step), setup.abstract_state, (), "it")
+    except ConfigError as error:
+        raise RunError(
+            f"The checkpoint of step {step} in {path} is of another model than its config: train "
+            "the run again."
+        ) from error
+    origin = Origin(Start(str(path)), checkpoints, step, names)
+    return Run(path, setup, origin.give_to(setup.create_state()))
+
+
+def _where_valid(prediction: Prediction) -> jax.Array:
+    """The values of a sequence, 0 where its mask leaves them out."""
+    if prediction.mask is None:
+        return prediction.values
+    return jnp.where(prediction.mask, prediction.values, 0)
 
 
 def _as_said(values: np.ndarray, target: Target) -> np.ndarray:
@@ -364,8 +400,13 @@ def _as_said(values: np.ndarray, target: Target) -> np.ndarray:
         return scipy.special.softmax(values, axis=-1)
     if target.kind == "labels":
         return scipy.special.expit(values)
+    if target.kind == "tokens" and values.ndim == 3:  # logits of a head that does not write
+        values = values.argmax(axis=-1)
     if target.kind == "tokens" and target.names:
-        texts = [" ".join(target.names[token] for token in ids if token) for ids in values]
+        unsaid = (0, target.end)
+        texts = [
+            " ".join(target.names[token] for token in ids if token not in unsaid) for ids in values
+        ]
         return np.array(texts, dtype=object)
     return values
 

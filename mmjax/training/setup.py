@@ -16,6 +16,7 @@ from mmjax.data import Source, eval_batches, labels_of, select, train_batches
 from mmjax.data.checks import check_examples, with_known_targets
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.evaluation import Evaluator, Predictor, Reads, StreamedEvaluator
+from mmjax.evaluation.evaluate import check_names
 from mmjax.objectives import Objective
 from mmjax.structs import Batch, Outputs
 from mmjax.training.experiment import Experiment, check
@@ -194,6 +195,7 @@ def prepare(experiment: Experiment, folder: Path | None) -> Setup:
         DataError: for data that is missing or damaged.
     """
     check(experiment)
+    check_names(experiment)
     setup = Setup(experiment, folder)
     for split in experiment.data.splits:
         check_examples(experiment.data, split, setup.whole(split))

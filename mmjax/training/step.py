@@ -204,11 +204,13 @@ def loss_of(
 
 def metric_names(objectives: tuple[Objective, ...]) -> list[str]:
     """What the objectives are called among the metrics, each otherwise."""
-    names: list[str] = []
-    for done, objective in enumerate(objectives):
-        earlier = sum(other.name == objective.name for other in objectives[:done])
-        names.append(f"{objective.name}_{earlier + 1}" if earlier else objective.name)
-    return names
+    taken = ["loss", "gradient_norm"]  # what a step logs beside them
+    for objective in objectives:
+        name, number = objective.name, 2
+        while name in taken:
+            name, number = f"{objective.name}_{number}", number + 1
+        taken.append(name)
+    return taken[2:]
 
 
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
