@@ -603,6 +603,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
     assert_same_run(finished, trained)
 
 
+# TensorStore's threads tell an event loop of their failures that is closed by then.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_disk_full_while_saving(fails, works, trained, monkeypatch):
     save, saved = Checkpoints.save, []
 

@@ -62,8 +62,8 @@ class Arrays(Dataset):
         target_masks: Mapping[str, ArrayLike] | None = None,
         modalities: Mapping[str, Modality] | None = None,
         kinds: Mapping[str, Target] | None = None,
-        valid: float = 0.1,
-        test: float = 0.2,
+        valid: float | int = 0.1,
+        test: float | int = 0.2,
         seed: int = 0,
         split: Sequence[str] | np.ndarray | None = None,
         name: str = "arrays",
@@ -276,8 +276,8 @@ def _bools(what: str, given: Mapping[str, ArrayLike] | None) -> dict[str, np.nda
 
 def _rows_of_splits(
     count: int,
-    valid: float,
-    test: float,
+    valid: float | int,
+    test: float | int,
     seed: int,
     split: Sequence[str] | np.ndarray | None,
 ) -> dict[str, np.ndarray]:

@@ -134,3 +134,17 @@ def test_refuses_arrays_that_do_not_fit(given, words):
 def test_refuses_options_that_do_not_fit(given, words):
     with pytest.raises(ConfigError, match=words):
         Arrays(**given)
+
+
+def test_texts_of_a_declared_class_are_numbered_as_declared():
+    kinds = {"size": Target("class", 3, names=("low", "mid", "high"))}
+    values = ["high", "low", None, "low"] * (N // 4)
+    data = Arrays({"x": VECTOR}, {"size": values}, kinds=kinds, valid=0.0, test=0.0)
+    np.testing.assert_array_equal(data.load("train").targets["size"][:4], [2, 0, -1, 0])
+    assert data.targets == kinds
+    with pytest.raises(ConfigError, match=r"no class of targets\.size 'hihg'.* 'high'"):
+        Arrays({"x": VECTOR}, {"size": ["hihg"] * N}, kinds=kinds)
+    with pytest.raises(DataError, match=r"holds texts, but is declared as .* 'number'"):
+        Arrays({"x": VECTOR}, {"size": ["1.5"] * N}, kinds={"size": Target("number")})
+    with pytest.raises(DataError, match="1 different texts, but is declared as one of 3"):
+        Arrays({"x": VECTOR}, {"size": ["a"] * N}, kinds={"size": Target("class", 3)})

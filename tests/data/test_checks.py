@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmjax.data import ArraySource, Batch, Dataset, Modality, Target, eval_batches
+from mmjax.data import ArraySource, Batch, Dataset, Modality, Target, eval_batches, labels_of
 from mmjax.data.checks import (
     check_declaration,
     check_examples,
@@ -145,7 +145,7 @@ def batch_of(inputs=None, **options):
         (batch_of({"x": np.zeros((5, 2), complex)}), "holds complex128, but is declared as float"),
         (batch_of({"x": {"a": np.zeros((5, 2))}}), "is a dict, but is declared as one array"),
         (batch_of(present={"x": np.ones(5)}), "presence of 'x' .* has the type float64"),
-        (batch_of(present={"x": np.ones(4, bool)}), "and 4 rows for 5 examples"),
+        (batch_of(present={"x": np.ones(4, bool)}), "one bool for each of the 5 examples"),
         (batch_of(masks={"x": np.ones((5, 2), int)}), "mask of 'x' .* has the type int64"),
         (batch_of(), "target 'label' is declared, but not among the targets .* -1 or NaN where"),
         (
@@ -301,3 +301,38 @@ def test_classes_without_an_example_are_named():
     assert "(1)" in sentence
     every = ArraySource(source.inputs, {"label": np.array([0, 1, 2, -1, 2])})
     assert missing_classes(Made(source=every, wanted={"label": TARGETS["label"]}), every) == []
+
+
+def test_all_examples_in_memory_are_checked():
+    words = np.ones((200, 3), np.int32)
+    words[150, 1] = -1
+    modalities = {"words": Modality("text", (3,), vocabulary=4)}
+    source = ArraySource({"words": words}, {})
+    with pytest.raises(DataError, match=r"'words' of .* holds the id -1"):
+        check_examples(Made(source=source, declared=modalities), "train", source)
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones((ROWS, 1), bool), np.ones(ROWS, bool), np.ones((ROWS, 9))]
+)
+def test_masks_of_another_shape_are_refused(mask):
+    modalities = {"x": Modality("sequence", (2, 4))}
+    source = ArraySource({"x": np.zeros((ROWS, 2, 4), np.float32)}, {}, masks={"x": mask})
+    with pytest.raises(DataError, match=r"The mask of 'x' .* give bools of the shape \(5, 2\)"):
+        check_examples(Made(source=source, declared=modalities), "train", source)
+
+
+def test_ids_of_bytes_are_refused():
+    data = Made(declared={"t": Modality("text", (2,), dtype="uint8", vocabulary=4)})
+    with pytest.raises(ConfigError, match="'t' of 'made' holds ids of type uint8"):
+        check_declaration(data)
+
+
+def test_classes_hidden_by_a_mask_are_not_counted():
+    label = np.array([0, 0, 1, 1, 2])
+    source = ArraySource(
+        {"x": np.zeros((ROWS, 2), np.float32)}, {"label": label}, target_masks={"label": label < 2}
+    )
+    np.testing.assert_array_equal(labels_of(source, "label"), [0, 0, 1, 1, -1])
+    data = Made(source=source, wanted={"label": TARGETS["label"]})
+    assert "(2)" in missing_classes(data, source)[0]

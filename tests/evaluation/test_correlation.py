@@ -266,7 +266,7 @@ SHAPES = experiment(
         (HeldOutCorrelation(VIEWS, 2, projection=CCA(VIEWS, 2)), HALVES, "leave its own `views`"),
         (HeldOutCorrelation(ridge=1.0, projection=CCA(VIEWS, 2)), HALVES, "leave its own `views`"),
         (HeldOutCorrelation(examples=9, projection=CCA(VIEWS, 2)), HALVES, "`examples` out"),
-        (RawCorrelation(VIEWS, 2, ridge=-1.0), HALVES, "must not be negative"),
+        (RawCorrelation(VIEWS, 2, ridge=-1.0), HALVES, "not negative"),
         # The data set has it and the model has an encoder for it, but does not use it.
         (HeldOutCorrelation(("image", "text"), 2), SHAPES, "no embedding of the model 'text'"),
     ],

@@ -155,7 +155,7 @@ def test_a_probe_is_trained_once(monkeypatch):
         (GCCAProjection(VIEWS, 7), "k=7 is more than the 6 .* 'right': choose k from 1 to 6"),
         (KCCA(VIEWS, 21, features=Nystrom(20)), "KCCA.k is 21, more than the 20 features"),
         (CCA(VIEWS, 0), "k=0 must be a whole number of at least 1"),
-        (MCCAProjection(VIEWS, 2, -1.0), "must not be negative"),
+        (MCCAProjection(VIEWS, 2, -1.0), "not negative"),
         (CCA(("left", "rihgt"), 2), "no view 'rihgt': did you mean 'right'"),
         (CCA(("left", "left"), 2), "name two views or more, each once"),
         (MCCAProjection(("left",), 2), "name two views or more, each once"),

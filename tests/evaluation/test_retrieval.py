@@ -280,7 +280,7 @@ def test_nothing_to_find_is_an_error():
         (Retrieval(VIEWS, projection=CCA(VIEWS, 6)), (8, 6), None),
         (Retrieval(VIEWS), (8, 6), "have 8 and 6 dimensions and cannot be compared"),
         (Retrieval(VIEWS, projection=CCA(VIEWS, 7)), (8, 6), "k=7 is more than the 6 .* 'right'"),
-        (Retrieval(VIEWS, projection=CCA(VIEWS, 2, -1.0)), (8, 6), "must not be negative"),
+        (Retrieval(VIEWS, projection=CCA(VIEWS, 2, -1.0)), (8, 6), "not negative"),
         (Retrieval(("left", "rihgt")), (6, 6), "no view 'rihgt': did you mean 'right'"),
         (Retrieval(("left", "left")), (6, 6), "'left' twice"),
         (Retrieval(VIEWS, target="lable"), (6, 6), "no target 'lable': did you mean 'label'"),

@@ -1,6 +1,7 @@
 """The door for Python: train, load, predict and embed, in this process and in another."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -162,7 +163,7 @@ A, B = np.zeros((3, 6)), np.zeros((3, 4))
         ({"a": A.astype(np.uint8)}, {}, DataError, "given as uint8, but the model reads float32"),
         ({"a": A}, {"present": {"b": [True] * 3}}, ConfigError, "'b'"),
         ({"a": A}, {"present": {"a": [False] * 3}}, ConfigError, "absent from every row"),
-        ({"a": A}, {"present": {"a": [1, 0, 1]}}, DataError, "one bool for each of the 3 rows"),
+        ({"a": A}, {"present": {"a": [1, 0, 1]}}, DataError, "one bool for each of the 3 examples"),
         ({"a": A[:0]}, {}, DataError, "no example"),
         ({"a": A + np.nan}, {}, DataError, "not finite"),
     ],
@@ -193,6 +194,56 @@ def test_refuses_runs_that_are_unfinished_damaged_or_none(run, tmp_path):
         mmjax.load(copied)
     (copied / "interface.json").write_text("{")
     with pytest.raises(RunError, match=r"interface.json is damaged"):
+        mmjax.load(copied)
+
+
+def test_a_row_without_its_modality_has_the_embedding_zero(tmp_path):
+    encoders = {name: MLP((), 4) for name in ("a", "b")}
+    aligned = mmjax.train(
+        experiment(
+            model=DualEncoder(encoders=encoders, width=3),
+            objectives=(DCCA(views=("a", "b")),),
+            training=Training(steps=1, batch_size=32),
+            evaluation=(),
+        ),
+        tmp_path / "run",
+    )
+    there = np.array([True, False, True])
+    found = aligned.embed({"a": A}, present={"a": there})
+    np.testing.assert_array_equal((found != 0).any(axis=1), there)
+
+
+def test_what_belongs_to_arrays_or_to_a_data_set_alone_is_refused(run):
+    with pytest.raises(ConfigError, match="`present` and `masks` are for arrays"):
+        run.predict(run.data, "test", present={"a": np.ones(48, bool)})
+    with pytest.raises(ConfigError, match="`split` is 'test', but arrays have no splits"):
+        run.predict({"a": A}, "test")
+
+
+def test_few_programs_are_compiled_for_many_numbers_of_rows(run):
+    step = run._embed_step(("a", "b"))
+    before = step._cache_size()
+    for rows in range(1, 9):
+        run.embed({"a": np.zeros((rows, 6)), "b": np.zeros((rows, 4))})
+    assert step._cache_size() - before <= 4
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"model": "x"}),
+        ("config.json", {"training": None}),
+        ("interface.json", {"described_targets": "x"}),
+        ("result.json", {"name": None}),
+    ],
+)
+def test_files_of_other_contents_are_damaged(run, tmp_path, file, change):
+    copied = tmp_path / "copied"
+    shutil.copytree(run.path, copied)
+    values = json.loads((copied / file).read_text()) | change
+    values = {name: value for name, value in values.items() if value is not None}
+    (copied / file).write_text(json.dumps(values))
+    with pytest.raises((RunError, ConfigError), match=r"damaged|cannot be made"):
         mmjax.load(copied)
 
 

@@ -32,6 +32,7 @@ from mmjax.data import DigitsHalves
 from mmjax.encoders import MLP
 from mmjax.evaluation import Classification
 from mmjax.fusion import Concat, Mean
+from mmjax.heads import Classifier
 from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
 from mmjax.studies.sweeps.sweep import Choice, LogUniform, Sweep, Uniform
@@ -41,7 +42,9 @@ experiment = Experiment(
     name="halves",
     data=DigitsHalves(),
     model=FusionModel(
-        encoders={view: MLP(hidden=(8,), width=8) for view in ("left", "right")}, fusion=Concat()
+        encoders={view: MLP(hidden=(8,), width=8) for view in ("left", "right")},
+        fusion=Concat(),
+        heads={"label": Classifier()},
     ),
     objectives=(CrossEntropy(),),
     optimizer=AdamW(learning_rate=1e-3),
@@ -51,7 +54,7 @@ experiment = Experiment(
 sweep = Sweep(
     space={
         "optimizer.learning_rate": LogUniform(1e-5, 1e-1),
-        "model.head.dropout": Uniform(0.0, 0.5),
+        "model.heads.label.dropout": Uniform(0.0, 0.5),
         "model.fusion": Choice({"concat": Concat(), "mean": Mean(width=8)}),
     },
     metric="accuracy",

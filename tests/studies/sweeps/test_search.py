@@ -309,7 +309,7 @@ def test_another_sweep_or_experiment_is_refused_in_the_same_directory(tmp_path):
     run(tmp_path / "s", 1)
     with pytest.raises(ConfigError, match=r"experiment\.training\.steps: 40 -> 80"):
         run(tmp_path / "s", 1, steps=80)
-    other = Sweep({**SWEEP.space, "model.head.dropout": Uniform(0.0, 0.9)}, "accuracy")
+    other = Sweep({**SWEEP.space, "model.heads.label.dropout": Uniform(0.0, 0.9)}, "accuracy")
     with pytest.raises(ConfigError, match=r"dropout\.high: 0\.5 -> 0\.9"):
         run(tmp_path / "s", 1, other)
     (tmp_path / "mine").mkdir()
