@@ -6,7 +6,7 @@ import numpy as np
 
 from mmjax.data import Dataset
 from mmjax.evaluation.embeddings import check_prediction
-from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value
+from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value, prefixed
 from mmjax.evaluation.metrics import Confusion
 from mmjax.structs import Batch, Outputs
 
@@ -51,7 +51,7 @@ class Classification(StreamedEvaluator):
             for field in dataclasses.fields(averages):
                 values[f"{kind}_{field.name}"] = getattr(averages, field.name)
         values["confusion"] = state.counts
-        return {f"{self.name}_{key}" if self.name else key: each for key, each in values.items()}
+        return prefixed(self.name, values)
 
 
 def known_logits(outputs: Outputs, batch: Batch, target: str) -> tuple[np.ndarray, np.ndarray]:

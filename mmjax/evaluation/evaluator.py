@@ -152,3 +152,8 @@ class StreamedEvaluator(Evaluator):
     def __call__(self, predictor: "Predictor", split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
         return self.values(predictor.state(self, split), predictor.data)
+
+
+def prefixed(name: str, values: dict[str, Value]) -> dict[str, Value]:
+    """The figures of an evaluation, their names beginning with its own, where it has one."""
+    return {f"{name}_{key}": value for key, value in values.items()} if name else values

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmjax.data import Dataset
 from mmjax.evaluation.embeddings import check_generated
-from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value
+from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value, prefixed
 from mmjax.evaluation.predictor import written_ids
 from mmjax.structs import Batch, Outputs
 
@@ -54,7 +54,7 @@ class ExactMatch(StreamedEvaluator):
             "exact_match": state["exact"] / max(state["sequences"], 1),
             "token_accuracy": state["right"] / max(state["tokens"], 1),
         }
-        return {f"{self.name}_{key}" if self.name else key: each for key, each in values.items()}
+        return prefixed(self.name, values)
 
 
 def written_and_true(outputs: Outputs, batch: Batch, target: str) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmjax.data import Dataset
 from mmjax.evaluation.embeddings import check_prediction
-from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value
+from mmjax.evaluation.evaluator import Reads, StreamedEvaluator, Task, Value, prefixed
 from mmjax.evaluation.metrics import f1_of_counts
 from mmjax.structs import Batch, Outputs
 
@@ -65,4 +65,4 @@ class MultiLabelClassification(StreamedEvaluator):
             "macro_f1": float(by_label.mean()),
             "f1_by_label": by_label,
         }
-        return {f"{self.name}_{key}" if self.name else key: each for key, each in values.items()}
+        return prefixed(self.name, values)

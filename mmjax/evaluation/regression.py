@@ -6,7 +6,7 @@ import numpy as np
 
 from mmjax.data import Dataset
 from mmjax.evaluation.embeddings import check_prediction
-from mmjax.evaluation.evaluator import Lower, Reads, StreamedEvaluator, Task, Value
+from mmjax.evaluation.evaluator import Lower, Reads, StreamedEvaluator, Task, Value, prefixed
 from mmjax.structs import Batch, Outputs
 
 
@@ -57,7 +57,7 @@ class Regression(StreamedEvaluator):
             "correlation": float(product / spread) if spread > 0 else 0.0,
             "r2": float(1 - state.squared / numbers) if numbers > 0 else 0.0,
         }
-        return {f"{self.name}_{key}" if self.name else key: each for key, each in values.items()}
+        return prefixed(self.name, values)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a head is: a frozen config that builds a module from fused features to one target."""
 
 import abc
+import dataclasses
 import math
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import FeatureShape
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, check_sizes
 from mmjax.layers import Perceptron
 from mmjax.structs import Features, Prediction, Target
 
@@ -78,32 +79,49 @@ class Head(abc.ABC):
             )
 
 
-class PooledHead(nnx.Module):
-    """A perceptron on the mean of the valid tokens.
+@dataclasses.dataclass(frozen=True)
+class PooledHead(Head):
+    """Base of the heads that are a multilayer perceptron on the mean of the valid fused tokens.
 
-    Args:
-        features: tokens and width of the fused features.
-        hidden: widths of the hidden layers.
-        shape: of the prediction of one example.
+    Attributes:
+        hidden: widths of the hidden layers; none is a linear head.
         dropout: rate before each layer, in [0, 1).
-        dtype: of the computation.
-        rngs: initialises the parameters.
     """
+
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "hidden")
+
+    @abc.abstractmethod
+    def shape(self, target: Target) -> tuple[int, ...]:
+        """The shape of what is predicted of one example."""
+
+    def build(
+        self, features: FeatureShape, target: Target, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> "PooledHeadModule":
+        """See `Head.build`."""
+        self.check_kind(target)
+        return PooledHeadModule(self, features, self.shape(target), dtype=dtype, rngs=rngs)
+
+
+class PooledHeadModule(nnx.Module):
+    """The module that a `PooledHead` builds."""
 
     def __init__(
         self,
+        config: PooledHead,
         features: FeatureShape,
-        hidden: tuple[int, ...],
         shape: tuple[int, ...],
         *,
-        dropout: float,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
         self.perceptron = Perceptron(
-            (features.width, *hidden, math.prod(shape)),
-            dropout=dropout,
-            input_dropout=dropout,
+            (features.width, *config.hidden, math.prod(shape)),
+            dropout=config.dropout,
+            input_dropout=config.dropout,
             dtype=dtype,
             rngs=rngs,
         )

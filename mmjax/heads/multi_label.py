@@ -3,36 +3,21 @@
 import dataclasses
 from typing import ClassVar
 
-import jax.numpy as jnp
-from flax import nnx
-
-from mmjax.encoders import FeatureShape
-from mmjax.errors import check_sizes
-from mmjax.heads.head import Head, PooledHead
+from mmjax.heads.head import PooledHead
 from mmjax.structs import Target
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiLabel(Head):
+class MultiLabel(PooledHead):
     """Multilayer perceptron from the mean fused token to a logit of each label, [B, C].
 
     Attributes:
-        hidden: widths of the hidden layers; none is a linear classifier of each.
+        hidden: widths of the hidden layers; none is a linear head.
         dropout: rate before each layer, in [0, 1).
     """
 
-    hidden: tuple[int, ...] = ()
-    dropout: float = 0.0
     kinds: ClassVar[tuple[str, ...]] = ("labels",)
 
-    def __post_init__(self) -> None:
-        check_sizes(self, "hidden")
-
-    def build(
-        self, features: FeatureShape, target: Target, *, dtype: jnp.dtype, rngs: nnx.Rngs
-    ) -> PooledHead:
-        """See `Head.build`."""
-        self.check_kind(target)
-        return PooledHead(
-            features, self.hidden, (target.classes,), dropout=self.dropout, dtype=dtype, rngs=rngs
-        )
+    def shape(self, target: Target) -> tuple[int, ...]:
+        """See `PooledHead.shape`."""
+        return (target.classes,)

@@ -7,38 +7,27 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import FeatureShape
-from mmjax.errors import check_sizes
-from mmjax.heads.head import Head, PooledHead
+from mmjax.heads.head import PooledHead, PooledHeadModule
 from mmjax.structs import Target
 
 
 @dataclasses.dataclass(frozen=True)
-class Regressor(Head):
+class Regressor(PooledHead):
     """Multilayer perceptron from the mean fused token to numbers in the shape of the target.
 
     Attributes:
-        hidden: widths of the hidden layers; none is a linear regression.
+        hidden: widths of the hidden layers; none is a linear head.
         dropout: rate before each layer, in [0, 1).
     """
 
-    hidden: tuple[int, ...] = ()
-    dropout: float = 0.0
     kinds: ClassVar[tuple[str, ...]] = ("number",)
 
-    def __post_init__(self) -> None:
-        check_sizes(self, "hidden")
+    def shape(self, target: Target) -> tuple[int, ...]:
+        """See `PooledHead.shape`."""
+        return target.shape
 
     def build(
         self, features: FeatureShape, target: Target, *, dtype: jnp.dtype, rngs: nnx.Rngs
-    ) -> PooledHead:
-        """See `Head.build`."""
-        self.check_kind(target)
-        # In float32: bfloat16 tells 195 and 196 apart, but nothing in between.
-        return PooledHead(
-            features,
-            self.hidden,
-            target.shape,
-            dropout=self.dropout,
-            dtype=jnp.dtype("float32"),
-            rngs=rngs,
-        )
+    ) -> PooledHeadModule:
+        """See `Head.build`; computes in float32, as bfloat16 knows no number between 195 and 196."""
+        return super().build(features, target, dtype=jnp.dtype("float32"), rngs=rngs)

@@ -186,12 +186,12 @@ class PerPart(Optimizer):
         names = jax.tree_util.tree_map_with_path(lambda path, _: part_name(path), params)
         known = jax.tree.leaves(names)
         for part in self.parts:
-            if not any(is_within(name, part) for name in known):
+            if not any(in_part(name, part) for name in known):
                 there = dict.fromkeys(".".join(name.split(".")[:2]) for name in known)
                 raise unknown_name("part of the parameters, for PerPart,", part, there)
 
         def longest(name: str) -> str:
-            return max((part for part in self.parts if is_within(name, part)), key=len, default="")
+            return max((part for part in self.parts if in_part(name, part)), key=len, default="")
 
         return jax.tree.map(longest, names)
 
@@ -205,6 +205,6 @@ def part_name(path: tuple[Any, ...]) -> str:
     return name.removeprefix("model.")
 
 
-def is_within(name: str, part: str) -> bool:
+def in_part(name: str, part: str) -> bool:
     """Whether the dotted name of a parameter begins with that of a part."""
     return f"{name}.".startswith(f"{part}.")

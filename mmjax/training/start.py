@@ -10,7 +10,7 @@ import jax
 
 from mmjax.errors import ConfigError, RunError, unknown_name
 from mmjax.training.checkpoints import Checkpoints, look, named_leaves
-from mmjax.training.optimizer import is_within
+from mmjax.training.optimizer import in_part
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.step import TrainState
 
@@ -169,7 +169,7 @@ def _taken(names: Iterable[str], parts: tuple[str, ...]) -> dict[tuple[str, str]
         if top not in _KINDS or not rest.startswith("model/"):
             continue
         path = rest.removeprefix("model/").replace("/", ".")
-        if not parts or any(is_within(path, part) for part in parts):
+        if not parts or any(in_part(path, part) for part in parts):
             taken[_KINDS[top], path] = name
     return taken
 
@@ -178,7 +178,7 @@ def _check_parts(parts: tuple[str, ...], like: TrainState) -> None:
     """Refuses a part under which the model has no parameter."""
     paths = [path for kind, path in _taken(named_leaves(like), ()) if kind == "parameter"]
     for part in parts:
-        if not any(is_within(path, part) for path in paths):
+        if not any(in_part(path, part) for path in paths):
             depth = 2 if "." in part else 1
             there = dict.fromkeys(".".join(path.split(".")[:depth]) for path in paths)
             raise unknown_name("part of this model, for start.parts,", part, sorted(there))
