@@ -13,14 +13,14 @@ from mmjax.structs import Batch, Outputs
 
 @dataclasses.dataclass(frozen=True)
 class Classification(StreamedEvaluator):
-    """How often the class of the largest logit is right, over the examples with a known class.
+    """Classification metrics of the class with the largest logit, over the labelled examples.
 
     Gives `accuracy`, `{macro,weighted}_{precision,recall,f1}`, and the table `confusion` [C, C],
     rows the true classes and columns the predicted ones. A class never predicted has precision 0.
 
     Attributes:
         target: name of a target of the kind `class`.
-        name: what the names of the metrics begin with; empty for nothing.
+        name: prefix of the metric names; empty for none.
     """
 
     target: str = "label"
@@ -51,7 +51,7 @@ class Classification(StreamedEvaluator):
             for field in dataclasses.fields(averages):
                 values[f"{kind}_{field.name}"] = getattr(averages, field.name)
         values["confusion"] = state.counts
-        return {f"{self.name}_{key}" if self.name else key: each for key, each in values.items()}
+        return {f"{self.name}_{key}" if self.name else key: value for key, value in values.items()}
 
 
 def known_logits(outputs: Outputs, batch: Batch, target: str) -> tuple[np.ndarray, np.ndarray]:

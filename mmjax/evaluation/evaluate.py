@@ -1,4 +1,4 @@
-"""Runs evaluations on splits, and names what they find."""
+"""Runs evaluations on splits and collects their metrics."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from mmjax.evaluation.predictor import Predictor
 
 
 class Figures(NamedTuple):
-    """What evaluations found, each under `split/name`."""
+    """The results of evaluations, each under `split/name`."""
 
     metrics: dict[str, float]
     details: dict[str, Any]  # tables, as nested lists
-    directions: dict[str, str]  # of the metrics of which more is not better: `min` or `none`
+    directions: dict[str, str]  # `min` (lower is better) or `none`; metrics not here: `max`
 
 
 def evaluate(
@@ -24,7 +24,7 @@ def evaluate(
     """Runs evaluations on splits, with one pass of the model over each.
 
     Raises:
-        ConfigError: two evaluations give a metric of one name.
+        ConfigError: two evaluations give a metric of the same name.
     """
     found = Figures({}, {}, {})
     for split in splits:
@@ -34,8 +34,8 @@ def evaluate(
                 key = f"{split}/{name}"
                 if key in found.metrics or key in found.details:
                     raise ConfigError(
-                        f"Two evaluations give a metric {name!r}: give one of them a `name`, which "
-                        "its metrics then begin with, or leave one out."
+                        f"Two evaluations give a metric {name!r}: set `name` of one of them, which "
+                        "becomes the prefix of its metrics, or remove one."
                     )
                 if isinstance(value, np.ndarray):
                     found.details[key] = value.tolist()
