@@ -16,11 +16,11 @@ from mmjax.structs import Features, Modality
 
 @dataclasses.dataclass(frozen=True)
 class MLP(Encoder):
-    """Multilayer perceptron over the flattened input, one token an example.
+    """Multilayer perceptron over the flattened input; one token per example.
 
     Attributes:
         hidden: widths of the hidden layers.
-        width: D of the output, which is linear.
+        width: D of the linear output layer.
         activation: after each hidden layer.
         dropout: rate after each hidden layer, in [0, 1).
     """

@@ -1,4 +1,4 @@
-"""One of C classes."""
+"""Head for one of C classes."""
 
 import dataclasses
 from typing import ClassVar
@@ -17,7 +17,7 @@ class Classifier(Head):
     """Multilayer perceptron from the mean fused token to the logits [B, C] of a class.
 
     Attributes:
-        hidden: widths of the hidden layers; none is a linear classifier.
+        hidden: widths of the hidden layers; empty for a linear classifier.
         dropout: rate before each layer, in [0, 1).
     """
 

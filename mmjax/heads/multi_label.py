@@ -1,4 +1,4 @@
-"""Any of C labels."""
+"""Head for multiple labels, any of C."""
 
 import dataclasses
 from typing import ClassVar
@@ -14,10 +14,10 @@ from mmjax.structs import Target
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabel(Head):
-    """Multilayer perceptron from the mean fused token to a logit of each label, [B, C].
+    """Multilayer perceptron from the mean fused token to the logits [B, C] of the labels.
 
     Attributes:
-        hidden: widths of the hidden layers; none is a linear classifier of each.
+        hidden: widths of the hidden layers; empty for linear classifiers.
         dropout: rate before each layer, in [0, 1).
     """
 
