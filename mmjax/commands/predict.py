@@ -16,14 +16,14 @@ from mmjax.training.overrides import load_module
 from mmjax.training.restore import restore_run
 from mmjax.training.run import Run, load
 
-_PRESENT = "__present"  # ends the name of a modality's presence in an .npz file
+_PRESENT = "__present"  # suffix of the array of a modality's presence in an .npz file
 
 
 def predict(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax predict`: a row for each example, with what the model predicts and its embedding."""
+    """`mmjax predict`: one row per example, with the model's predictions and the embedding."""
     out = Path(parsed.out or "predictions.parquet")
     if out.is_dir() or not out.parent.is_dir():
-        raise ConfigError(f"--out {out} cannot be written: name a file in a folder that exists.")
+        raise ConfigError(f"--out {out} cannot be written: give a file in a folder that exists.")
     definitions = load_module(parsed.experiment) if parsed.experiment else None
     run = load(parsed.run_dir, checkpoint=parsed.checkpoint, definitions=definitions)
     if parsed.data.endswith(".npz"):
@@ -40,8 +40,8 @@ def predict(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         split = parsed.data
         if split not in run.data.splits:
             raise ConfigError(
-                f"--data {split!r} is no .npz file and no split of {run.data.name!r}: give a file "
-                "with one array for each modality, under its name, or one of "
+                f"--data {split!r} is neither an .npz file nor a split of {run.data.name!r}: give "
+                "a file with one array per modality, with the modality's name, or one of "
                 f"{', '.join(run.data.splits)}."
             )
         setup, _ = restore_run(
@@ -57,7 +57,7 @@ def predict(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def _table(run: Run, predictions: dict[str, np.ndarray], embedding: np.ndarray) -> pa.Table:
-    """The columns of the file: what was decided, how sure it is, and the embedding."""
+    """The columns of the file: predictions, probabilities and the embedding."""
     columns: dict[str, Any] = {"row": pa.array(np.arange(len(embedding)))}
     for name, values in predictions.items():
         target = run.data.targets[name]
