@@ -1,9 +1,9 @@
 """mmjax: multimodal alignment and fusion in JAX.
 
-    result = mmjax.train(experiment, run_dir="runs/mine")   # trains, or goes on; gives a `Run`
-    run = mmjax.load("runs/mine")                           # its best checkpoint, ready to use
+    run = mmjax.train(experiment, run_dir="runs/mine")   # trains, or continues; returns a `Run`
+    run = mmjax.load("runs/mine")                        # opens a finished run, best checkpoint
 
-`import mmjax` is light: the parts (`mmjax.objectives`, `mmjax.data`, ...) load when first named.
+`import mmjax` is fast: the parts (`mmjax.objectives`, `mmjax.data`, ...) load on first use.
 """
 
 import importlib

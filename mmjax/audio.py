@@ -1,7 +1,7 @@
 """Log-mel spectrograms and mel-frequency cepstral coefficients, on the device and differentiable.
 
-Everything is float32 inside, whatever floating type comes in. Frames are not centred and not
-padded: frame f covers the `frame_length` samples from f * hop on, and only complete frames count.
+All computations are in float32, for any floating input dtype. Frames are not centred and not
+padded: frame f has the `frame_length` samples from f * hop on, and only complete frames count.
 
 The mel scale is the HTK one, mel(f) = 2595 log10(1 + f / 700) with f in Hz.
 
@@ -28,16 +28,16 @@ def frames(samples: int, *, frame_length: int = 400, hop: int = 160) -> int:
     Args:
         samples: length S of the waveform.
         frame_length: samples in a frame.
-        hop: samples from the start of a frame to the start of the next.
+        hop: samples between the starts of two frames.
 
     Raises:
-        ConfigError: (a ValueError) if frame_length or hop is not positive, or if the waveform is
-            shorter than one frame.
+        ConfigError: (a ValueError) frame_length or hop is not positive, or the waveform is shorter
+            than one frame.
     """
     if frame_length < 1 or hop < 1:
         raise ConfigError(
-            f"frame_length is {frame_length} and hop is {hop}; both count samples and must be at "
-            "least 1."
+            f"frame_length is {frame_length} and hop is {hop}; both are numbers of samples: choose "
+            "at least 1."
         )
     if samples < frame_length:
         raise ConfigError(
@@ -50,12 +50,12 @@ def frames(samples: int, *, frame_length: int = 400, hop: int = 160) -> int:
 def frame_mask(
     mask: Bool[Array | np.ndarray, "*batch S"], *, frame_length: int = 400, hop: int = 160
 ) -> Bool[Array, "*batch F"]:
-    """Which frames lie wholly within the valid samples, so that no padding shows in them.
+    """The frames in which all samples are valid, without padding.
 
     Args:
         mask: valid samples [..., S].
         frame_length: samples in a frame.
-        hop: samples from the start of a frame to the start of the next.
+        hop: samples between the starts of two frames.
 
     Returns:
         Valid frames [..., F].
@@ -89,21 +89,21 @@ def log_mel(
 
     Args:
         waveform: samples [..., S], usually in [-1, 1].
-        sample_rate: samples a second.
+        sample_rate: samples per second, in Hz.
         frame_length: samples in a frame (25 ms at 16 kHz).
-        hop: samples from the start of a frame to the start of the next (10 ms at 16 kHz).
+        hop: samples between the starts of two frames (10 ms at 16 kHz).
         n_fft: length of the Fourier transform, at least frame_length; None: the next power of two.
         bands: number of mel bands M.
         low: lower edge of the first band, in Hz.
         high: upper edge of the last band, in Hz; None: half the sample rate.
-        floor: least power, in the square of the waveform's unit.
+        floor: minimum power, in the square of the waveform's unit.
 
     Returns:
         [..., F, M] float32, F = `frames(S, ...)`.
 
     Raises:
-        ConfigError: (a ValueError) for a waveform shorter than a frame, an edge outside 0 to half
-            the sample rate, or so many bands that one has no frequency of the transform in it.
+        ConfigError: (a ValueError) the waveform is shorter than a frame, an edge is outside 0 to
+            half the sample rate, or a band has no frequency of the transform.
 
     Example:
         >>> log_mel(jnp.zeros(16_000), sample_rate=16_000).shape
@@ -114,7 +114,8 @@ def log_mel(
         n_fft = 1 << (frame_length - 1).bit_length()
     if n_fft < frame_length:
         raise ConfigError(
-            f"n_fft is {n_fft}, less than frame_length {frame_length}; choose at least that."
+            f"n_fft is {n_fft}, less than frame_length ({frame_length}): choose at least "
+            f"{frame_length}."
         )
     if not floor > 0:
         raise ConfigError(f"floor is {floor}; its logarithm is taken, so choose it above 0.")
@@ -151,9 +152,9 @@ def mfcc(
 
     Args:
         waveform: samples [..., S], usually in [-1, 1].
-        sample_rate: samples a second.
-        coefficients: how many to keep, from the lowest on, at most `bands`.
-        frame_length: as in `log_mel`, like all that follow.
+        sample_rate: samples per second, in Hz.
+        coefficients: number of coefficients, from the lowest, at most `bands`.
+        frame_length: see `log_mel`.
         hop: see `log_mel`.
         n_fft: see `log_mel`.
         bands: see `log_mel`.
@@ -165,11 +166,11 @@ def mfcc(
         [..., F, coefficients] float32.
 
     Raises:
-        ConfigError: (a ValueError) as `log_mel` does, or if coefficients is not from 1 to bands.
+        ConfigError: (a ValueError) as for `log_mel`, or coefficients is not from 1 to bands.
     """
     if not 1 <= coefficients <= bands:
         raise ConfigError(
-            f"coefficients is {coefficients}; choose from 1 to the {bands} bands that there are."
+            f"coefficients is {coefficients}; choose from 1 to {bands}, the number of bands."
         )
     spectrogram = log_mel(
         waveform,
@@ -208,8 +209,8 @@ def _mel_filters(sample_rate: int, n_fft: int, bands: int, low: float, high: flo
     nyquist = sample_rate / 2
     if not 0 <= low < high <= nyquist:
         raise ConfigError(
-            f"The mel bands go from low = {low:g} Hz to high = {high:g} Hz; they must rise and lie "
-            f"within 0 and {nyquist:g} Hz, half the sample rate."
+            f"The mel bands go from low = {low:g} Hz to high = {high:g} Hz: choose low below high, "
+            f"both from 0 to {nyquist:g} Hz, half the sample rate."
         )
     if bands < 1:
         raise ConfigError(f"bands is {bands}; choose at least 1.")
@@ -221,8 +222,8 @@ def _mel_filters(sample_rate: int, n_fft: int, bands: int, low: float, high: flo
     empty = np.flatnonzero(filters.sum(axis=0) == 0)
     if len(empty):
         raise ConfigError(
-            f"Mel band {empty[0]} of {bands} has no frequency of the transform in it; choose fewer "
-            f"bands than {bands} or a larger n_fft than {n_fft}."
+            f"Mel band {empty[0]} of {bands} has no frequency of the Fourier transform in it: "
+            f"choose fewer bands than {bands} or a larger n_fft than {n_fft}."
         )
     return filters.astype(np.float32)
 

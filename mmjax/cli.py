@@ -1,4 +1,4 @@
-"""The `mmjax` command: reads the words, calls the part, prints one sentence where a user erred."""
+"""The `mmjax` command: parses the command line, calls the command, prints errors as a sentence."""
 
 import argparse
 import difflib
@@ -13,9 +13,9 @@ from mmjax.errors import ConfigError, UserError, unknown_name
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaint is a sentence and that guesses no abbreviations."""
+    """An argparse parser with errors as plain sentences and without abbreviations of options."""
 
-    explained_further = False  # whether who is called prints the rest of the help
+    explained_further = False  # whether the command itself prints the rest of the help
 
     def __init__(self, **kwargs: Any) -> None:
         self.options: list[str] = []
@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
         self.print_help()
         try:
             return super().parse_known_args(args, namespace)
-        except ConfigError:  # nothing is named of which more could be told
+        except ConfigError:  # no experiment or data set was given whose options could be listed
             self.exit()
 
     def error(self, message: str) -> NoReturn:
@@ -48,7 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs a command line; exit status 0, 2 for a wrong command or config, else 1."""
     words = list(sys.argv[1:] if words is None else words)
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal may know less letters than a path holds
+        if hasattr(stream, "reconfigure"):  # a terminal may lack characters of a path
             stream.reconfigure(errors="backslashreplace")
     try:
         parsed, rest = _parser().parse_known_args(words)
@@ -56,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if rest and not parsed.parser.explained_further:
             raise _unknown_words(rest, parsed.parser)
         module, _, function = parsed.call.partition(":")
-        # Each command brings only what it needs: `mmjax --help` waits for no library.
+        # Each command imports only what it needs, so that `mmjax --help` is fast.
         getattr(importlib.import_module(f"mmjax.commands.{module}"), function)(parsed, rest)
         sys.stdout.flush()
     except UserError as error:
@@ -64,14 +64,14 @@ def main(words: Sequence[str] | None = None) -> int:
         return error.exit_status
     except SystemExit as ended:  # after the help was printed
         return int(ended.code or 0)
-    except BrokenPipeError:  # who reads the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.strerror is None:
             raise
         where = f" {error.filename}" if error.filename else ""
-        print(f"mmjax: Cannot use the file{where}: {error.strerror}.", file=sys.stderr)
+        print(f"mmjax: Cannot read or write the file{where}: {error.strerror}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("mmjax: Interrupted.", file=sys.stderr)
@@ -82,18 +82,18 @@ def main(words: Sequence[str] | None = None) -> int:
 def _unknown_words(rest: Sequence[str], parser: _Parser) -> ConfigError:
     option = next((word.split("=")[0] for word in rest if word.startswith("--")), None)
     if option is None:
-        return ConfigError(f"Nothing is known of {' '.join(rest)!r}. See `{parser.prog} --help`.")
+        return ConfigError(f"Unknown argument {' '.join(rest)!r}. See `{parser.prog} --help`.")
     near = difflib.get_close_matches(option, parser.options, n=1)
     hint = f": did you mean {near[0]}?" if near else "."
-    return ConfigError(f"There is no option {option}{hint} See `{parser.prog} --help`.")
+    return ConfigError(f"Unknown option {option}{hint} See `{parser.prog} --help`.")
 
 
 def _parser() -> argparse.ArgumentParser:
     top = _Parser(
         prog="mmjax",
         description="Multimodal alignment and fusion in JAX.",
-        epilog="`mmjax COMMAND --help` tells more; `mmjax train EXPERIMENT.py --help` explains "
-        "every option of that experiment.",
+        epilog="`mmjax COMMAND --help` explains a command; `mmjax train EXPERIMENT.py --help` "
+        "explains all options of that experiment.",
     )
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     def experiment_command(name: str, call: str, about: str, **kw: Any) -> _Parser:
         parser = command(name, call, about, add_help=False, **kw)
         parser.add_argument(
-            "experiment", metavar="EXPERIMENT.py", help="with it, --help tells its options too"
+            "experiment", metavar="EXPERIMENT.py", help="with it, --help also lists its options"
         )
         parser.explained_further = True
         _add_data_dir(parser)
@@ -113,27 +113,27 @@ def _parser() -> argparse.ArgumentParser:
         return parser
 
     train = experiment_command(
-        "train", "runs:train_experiment", "train, evaluate and leave a run directory"
+        "train", "runs:train_experiment", "train and evaluate an experiment in a run directory"
     )
     train.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-<time>")
 
-    evaluate = command("evaluate", "runs:evaluate", "evaluate a run again")
-    evaluate.add_argument("run_dir", metavar="RUN_DIR", help="that `mmjax train` made")
+    evaluate = command("evaluate", "runs:evaluate", "evaluate a checkpoint of a run on a split")
+    evaluate.add_argument("run_dir", metavar="RUN_DIR", help="a directory that `mmjax train` made")
     evaluate.add_argument("--split", default="test", help="default: test")
     evaluate.add_argument(
         "--checkpoint",
         choices=["best", "last"],
         default="best",
-        help="best, the default, is by training.monitor",
+        help="default: best, by training.monitor",
     )
-    evaluate.add_argument("--experiment", metavar="FILE.py", help="defines classes of the config")
-    evaluate.add_argument("--json", metavar="FILE", help="write the metrics there too")
+    evaluate.add_argument("--experiment", metavar="FILE.py", help="file with classes of the config")
+    evaluate.add_argument("--json", metavar="FILE", help="also write the metrics to this file")
     _add_data_dir(evaluate)
 
     predict = command(
         "predict", "predict:predict", "write predictions and embeddings of new data as Parquet"
     )
-    predict.add_argument("run_dir", metavar="RUN_DIR", help="of a finished run")
+    predict.add_argument("run_dir", metavar="RUN_DIR", help="directory of a finished run")
     predict.add_argument(
         "--data",
         required=True,
@@ -146,44 +146,48 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--checkpoint", choices=["best", "last"], default="best", help="default: best"
     )
-    predict.add_argument("--experiment", metavar="FILE.py", help="defines classes of the config")
+    predict.add_argument("--experiment", metavar="FILE.py", help="file with classes of the config")
     _add_data_dir(predict)
 
     ablate = experiment_command(
-        "ablate", "studies:ablate", "run the rows of an experiment over seeds"
+        "ablate", "studies:ablate", "run the rows of a study over several seeds"
     )
     ablate.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-<time>")
-    ablate.add_argument("--seeds", type=int, metavar="N", help="default: as the study has it, or 3")
-    ablate.add_argument("--rows", metavar="A,B", help="only these rows, and what they start from")
-    ablate.add_argument("--jobs", type=int, default=1, metavar="J", help="cells at a time")
+    ablate.add_argument("--seeds", type=int, metavar="N", help="default: as in the study, or 3")
+    ablate.add_argument(
+        "--rows", metavar="A,B", help="only these rows, and the rows that they start from"
+    )
+    ablate.add_argument("--jobs", type=int, default=1, metavar="J", help="runs in parallel")
     ablate.add_argument("--columns", metavar="A,B", help="print these metrics")
     ablate.add_argument(
         "--dry-run", action="store_true", help="list what would run and how long it would take"
     )
 
-    sweep = experiment_command("sweep", "studies:sweep", "search the values of an experiment")
+    sweep = experiment_command("sweep", "studies:sweep", "search hyperparameters of an experiment")
     sweep.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-<time>")
-    sweep.add_argument("--trials", type=int, required=True, metavar="N", help="of all workers")
-    sweep.add_argument("--workers", type=int, default=1, metavar="J", help="trials at a time")
+    sweep.add_argument(
+        "--trials", type=int, required=True, metavar="N", help="number of trials of all workers"
+    )
+    sweep.add_argument("--workers", type=int, default=1, metavar="J", help="trials in parallel")
 
     bench = command("bench", "", "measure speed").add_subparsers(required=True, metavar="WHAT")
     step = experiment_command(
         "step", "runs:bench_step", "the train step of an experiment", within=bench
     )
     step.add_argument("--steps", type=int, default=30, metavar="N", help="timed steps; default: 30")
-    step.add_argument("--json", metavar="FILE", help="write the figures there too")
+    step.add_argument("--json", metavar="FILE", help="also write the results to this file")
 
     losses = command(
-        "objective", "runs:bench_objective", "losses with gradient, on made-up views", within=bench
+        "objective", "runs:bench_objective", "losses with gradient, on random views", within=bench
     )
-    losses.add_argument("--loss", nargs="+", metavar="NAME", help="default: all that are known")
+    losses.add_argument("--loss", nargs="+", metavar="NAME", help="default: all")
     losses.add_argument(
         "--width",
         nargs="+",
         type=int,
         default=[64, 256, 1024],
         metavar="D",
-        help="of both views; default: 64 256 1024",
+        help="width of both views; default: 64 256 1024",
     )
     losses.add_argument(
         "--batch-size", type=int, default=4096, metavar="B", help="rows; default: 4096"
@@ -192,24 +196,24 @@ def _parser() -> argparse.ArgumentParser:
         "--precision",
         choices=["float32", "bfloat16"],
         default="float32",
-        help="of the views; default: float32",
+        help="dtype of the views; default: float32",
     )
     losses.add_argument(
         "--rounds", type=int, default=20, metavar="N", help="timed calls of each; default: 20"
     )
-    losses.add_argument("--json", metavar="FILE", help="write the figures there too")
+    losses.add_argument("--json", metavar="FILE", help="also write the results to this file")
 
-    data = command("data", "", "look at the data sets").add_subparsers(
+    data = command("data", "", "list, check and preview data sets").add_subparsers(
         required=True, metavar="WHAT"
     )
     command("list", "data:list_all", "all data sets", within=data)
     for name, call, about in (
-        ("info", "data:info", "what a data set is, and how its files are to lie"),
+        ("info", "data:info", "describe a data set and its files"),
         ("verify", "data:verify_files", "compare the files of a data set with their SHA-256"),
-        ("preview", "data:draw", "draw a few examples, as the model sees them"),
+        ("preview", "data:draw", "draw a few examples, as the model reads them"),
     ):
         parser = command(name, call, about, within=data, add_help=name != "preview")
-        parser.add_argument("name", metavar="NAME", help="as `mmjax data list` has it")
+        parser.add_argument("name", metavar="NAME", help="a name in `mmjax data list`")
         _add_data_dir(parser)
         if name == "preview":
             parser.explained_further = True
@@ -217,44 +221,50 @@ def _parser() -> argparse.ArgumentParser:
             parser.add_argument("--out", metavar="FILE.png", help="default: NAME.png")
             parser.add_argument("--split", default="train", help="default: train")
             parser.add_argument("--count", type=int, default=6, metavar="N", help="default: 6")
-            parser.add_argument("--seed", type=int, default=0, metavar="N", help="which examples")
+            parser.add_argument(
+                "--seed", type=int, default=0, metavar="N", help="chooses the examples; default: 0"
+            )
 
-    ensemble = command("ensemble", "studies:ensemble", "decide from several finished runs at once")
+    ensemble = command("ensemble", "studies:ensemble", "combine predictions of finished runs")
     ensemble.add_argument("runs", metavar="RUN", nargs="+", help="run directories")
     ensemble.add_argument(
         "--method",
         choices=["average", "weighted", "product", "stacking", "gating"],
         default="average",
-        help="default: average; weights, stacking and gate are fitted on valid, or out of fold",
+        help="default: average; weighted, stacking and gating are fitted on valid, or out of fold",
     )
     ensemble.add_argument(
         "--checkpoint", choices=["best", "last"], default="best", help="default: best"
     )
-    ensemble.add_argument("--experiment", metavar="FILE.py", help="defines classes of the configs")
-    ensemble.add_argument("--json", metavar="FILE", help="write the figures there too")
+    ensemble.add_argument(
+        "--experiment", metavar="FILE.py", help="file with classes of the configs"
+    )
+    ensemble.add_argument("--json", metavar="FILE", help="also write the results to this file")
     _add_data_dir(ensemble)
 
     ledger = command("ledger", "studies:write_ledger", "write RESULTS.md from committed results")
     ledger.add_argument(
-        "folder", metavar="FOLDER", help="with results/*.json in it, such as experiments"
+        "folder", metavar="FOLDER", help="a folder with results/*.json, such as experiments"
     )
     ledger.add_argument(
         "--add",
         metavar="STUDY_DIR",
         action="append",
-        help="copy the results of a study there first",
+        help="first copy the results of this study to the folder",
     )
 
     report = command(
-        "report", "studies:report", "write a self-contained report.html into what a command left"
+        "report", "studies:report", "write a self-contained report.html of a run, study or sweep"
     )
-    report.add_argument("run_dir", metavar="RUN_DIR", help="of a run, a study or a sweep")
+    report.add_argument("run_dir", metavar="RUN_DIR", help="directory of a run, a study or a sweep")
     return top
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data-dir", metavar="DIR", help="folder of raw data; default: the variable MMJAX_DATA"
+        "--data-dir",
+        metavar="DIR",
+        help="folder of raw data; default: the environment variable MMJAX_DATA",
     )
 
 

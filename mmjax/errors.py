@@ -1,7 +1,7 @@
-"""What a user can mend: one plain sentence that names the thing and the mend.
+"""Errors that a user can fix: one plain sentence that names the problem and the fix.
 
-The command line prints these sentences without a traceback. Everything else is a bug of ours and
-keeps its traceback.
+The command line prints these sentences without a traceback. Any other exception is a bug in mmjax
+and keeps its traceback.
 """
 
 import difflib
@@ -9,42 +9,42 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake or a mishap that the user can mend; the command ends with `exit_status`."""
+    """An error that the user can fix; the command ends with `exit_status`."""
 
     exit_status = 1
 
 
 class ConfigError(UserError, ValueError):
-    """A wrong command, option or experiment: nothing was run, exit status 2."""
+    """A wrong command, option or experiment; nothing was run; exit status 2."""
 
     exit_status = 2
 
 
 class DataError(UserError):
-    """A data file that is missing, damaged or not what it should be, or values not finite."""
+    """Data that is missing, damaged, of the wrong shape or kind, or not finite."""
 
 
 class RunError(UserError):
-    """A run that cannot go on: a damaged checkpoint, a full disk, a loss that is not finite."""
+    """A run that cannot continue: a damaged checkpoint, a full disk, a loss that is not finite."""
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a name that is not there: the nearest one that is, and all that are.
+    """The error for an unknown name; it suggests the closest known name and lists all.
 
     Args:
-        what: what the name is of, in the singular ("modality").
-        name: as the user wrote it.
+        what: what was to be named, in the singular ("modality").
+        name: the name that the user wrote.
         known: the names that exist.
     """
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f": did you mean {near[0]!r}?" if near else "."
-    there = f"There are: {', '.join(known)}." if known else "There is none."
-    return ConfigError(f"There is no {what} {name!r}{hint} {there}")
+    available = f"Available: {', '.join(known)}." if known else "None are available."
+    return ConfigError(f"There is no {what} {name!r}{hint} {available}")
 
 
 def check_sizes(config: object, *fields: str, least: int = 1) -> None:
-    """Refuses a config whose fields, numbers or tuples of numbers, are not all `least` or more."""
+    """Checks that fields of a config, numbers or tuples of numbers, are at least `least`."""
     for field in fields:
         value = getattr(config, field)
         if any(size < least for size in (value if isinstance(value, tuple) else (value,))):

@@ -1,6 +1,6 @@
-"""The things that travel: `Modality`, `Target`, `Batch`, `Features`, `Fused` and `Outputs`.
+"""Data structures of all parts: `Modality`, `Target`, `Batch`, `Features`, `Fused`, `Outputs`.
 
-Dimension letters, used in shapes, einsums and variable names all over mmjax:
+Dimension letters in shapes, einsums and variable names of mmjax:
 
     B batch          T tokens or time      D width of a feature     H attention heads
     C classes        V views               K canonical dimensions   N examples of a fit
@@ -25,20 +25,21 @@ _DTYPES = {"text": "int32"}  # of the kinds whose inputs are not float32
 
 @dataclasses.dataclass(frozen=True)
 class Modality:
-    """What one modality of one example is: an array, or a small tree of arrays.
+    """The declaration of a modality: kind, shape and dtype of one example.
+
+    An example is one array, or a dict of arrays (`parts`).
 
     Attributes:
-        kind: an open word that encoders know: `vector` [D]; `image` [height, width, channels], in
-            [0, 1]; `audio` [S] waveform in [-1, 1]; `text` [L] word ids, 0 where there is no word;
-            `sequence` [T, D]; `video` [T, height, width, channels]; `table`; `graph`; or another.
-        shape: of the array of one example; empty for a tree.
-        dtype: of the array; empty for int32 of `text` and float32 of all others. Values of type
-            uint8 (pictures, frames) stay so until they are on the device, where they are divided by
-            255.
+        kind: a name that encoders know: `vector` [D]; `image` [height, width, channels], in
+            [0, 1]; `audio` [S] waveform in [-1, 1]; `text` [L] word ids, 0 for padding;
+            `sequence` [T, D]; `video` [T, height, width, channels]; `table`; `graph`; or any other.
+        shape: shape of the array of one example; empty with `parts`.
+        dtype: dtype of the array; if empty, int32 for `text` and float32 for all others. uint8
+            values (images, frames) are moved to the device as uint8, and there divided by 255.
         vocabulary: number of ids, for `text` and other parts that hold ids (all are below it).
-        sample_rate: samples a second, for `audio`.
-        words: of a `text`, in the order of their ids; empty where they are not known.
-        parts: name -> what one array of a tree is, for a modality of several arrays, such as the
+        sample_rate: samples per second, for `audio`.
+        words: the words of a `text`, in the order of their ids; empty if unknown.
+        parts: name -> declaration of one array, for a modality of several arrays, such as the
             nodes and edges of a `graph`.
     """
 
@@ -55,14 +56,14 @@ class Modality:
             object.__setattr__(self, "dtype", _DTYPES.get(self.kind, "float32"))
 
     def blank(self, rows: int) -> Any:
-        """So many examples of zeros, as NumPy arrays: an array, or a dict of them for a tree."""
+        """`rows` examples of zeros: a NumPy array, or a dict of them for a modality with parts."""
         if self.parts:
             return {name: part.blank(rows) for name, part in self.parts.items()}
         return np.zeros((rows, *self.shape), self.dtype)
 
     @property
     def size(self) -> int:
-        """How many values one example has."""
+        """The number of values of one example."""
         if self.parts:
             return sum(part.size for part in self.parts.values())
         return math.prod(self.shape)
@@ -70,16 +71,16 @@ class Modality:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is to be predicted of one example. Not every example has every target.
+    """The declaration of a target, a value to predict for each example. It may be unknown for some.
 
     Attributes:
         kind: `class`, one of C, an integer from 0 to C - 1; `labels`, any of C, [C] of 0 and 1;
-            `number`, real values of `shape`; `tokens`, ids [L] of a vocabulary of C, 0 where there
-            is no token; or another word that heads and objectives know.
+            `number`, real values of `shape`; `tokens`, ids [L] of a vocabulary of C, 0 for padding;
+            or any other name that heads and objectives know.
         classes: C; 0 for numbers.
-        shape: of a `number` (empty for one value) or of `tokens` (L,).
-        names: of the classes, labels or tokens, C of them; empty where they have no names.
-        end: the id that ends a sequence of `tokens`, its last token; 0 where none does.
+        shape: shape of a `number` (empty for one value) or of `tokens` (L,).
+        names: the C names of the classes, labels or tokens; empty if they have no names.
+        end: the id of the end token, the last one of a sequence of `tokens`; 0 for none.
         dtype: of its arrays; empty for int32 of `class` and `tokens` and float32 of all others.
     """
 
@@ -96,24 +97,24 @@ class Target:
             object.__setattr__(self, "dtype", "int32" if whole else "float32")
         if self.kind in ("class", "labels", "tokens") and self.classes < 1:
             raise ConfigError(
-                f"A target of the kind {self.kind!r} has {self.classes} classes: say how many, as "
-                f"in Target({self.kind!r}, 10)."
+                f"A target of the kind {self.kind!r} has {self.classes} classes: give the number "
+                f"of classes, as in Target({self.kind!r}, 10)."
             )
         if self.names and len(self.names) != self.classes:
             raise ConfigError(
-                f"A target of {self.classes} classes has {len(self.names)} names: give one for "
-                "each class, or none."
+                f"A target of {self.classes} classes has {len(self.names)} names: give one name "
+                "for each class, or no names."
             )
         if self.kind == "tokens" and len(self.shape) != 1:
             raise ConfigError(
-                f"A target of tokens has the shape {self.shape}: give the number of tokens of the "
+                f"A target of the kind 'tokens' has the shape {self.shape}: give the length of the "
                 f"longest sequence, as in Target('tokens', {self.classes}, (16,))."
             )
         if self.end and not (self.kind == "tokens" and 0 < self.end < self.classes):
             raise ConfigError(
-                f"A target of the kind {self.kind!r} with {self.classes} classes ends with "
-                f"{self.end}: give the id of a token, from 1 to {self.classes - 1}, to a target of "
-                "tokens alone."
+                f"A target of the kind {self.kind!r} with {self.classes} classes has "
+                f"end={self.end}: for a target of tokens, choose an id from 1 to "
+                f"{self.classes - 1}; for any other kind, leave it out."
             )
 
     @property
@@ -122,30 +123,30 @@ class Target:
         return (self.classes,) if self.kind == "labels" else self.shape
 
     def blank(self, rows: int) -> np.ndarray:
-        """So many targets of zeros."""
+        """The targets of `rows` examples, all zero."""
         return np.zeros((rows, *self.example_shape), self.dtype)
 
 
-# Fields hold jax or NumPy arrays, and, while JAX maps over the containers, whatever it puts in
-# their place (shapes, shardings): so they are `Any`, and a comment gives the shape of each.
+# Fields hold JAX or NumPy arrays or, when JAX maps over the containers, other leaves (shapes,
+# shardings). So their type is `Any`, and a comment gives the shape of each.
 
 
 @struct.dataclass
 class Batch:
-    """One batch of examples. What is missing is a mask that says False, never a missing key.
+    """One batch of examples. Missing data is marked by a mask of False, not by a missing key.
 
-    `ids` are the record numbers in the source that the rows came from, so that a bad batch can be
-    named. `weight` is 0 for the rows that fill up the last batch of an evaluation, else 1.
+    `ids` are the record numbers of the rows in the source, for error messages. `weight` is 0 for
+    padding rows in the last batch of an evaluation, else 1.
     """
 
     inputs: Mapping[str, Any]  # modality -> [B, ...], or a dict of such arrays
-    masks: Mapping[str, Any]  # modality -> [B, T] bool, valid positions of a sequence; absent: all
+    masks: Mapping[str, Any]  # modality -> [B, T] bool, valid positions of a sequence; default: all
     present: Mapping[str, Any]  # modality -> [B] bool
     targets: Mapping[str, Any]  # name -> [B, ...]
     weight: Any  # [B] float32
     ids: Any  # [B] int32
     target_masks: Mapping[str, Any] = struct.field(default_factory=dict)
-    # name -> [B], or [B, ...] for a part of each target: whether it is known; absent: all are
+    # name -> [B], or [B, ...] for each value: whether the target is known; default: all are
 
     @classmethod
     def of(
@@ -158,7 +159,7 @@ class Batch:
         targets: Mapping[str, np.ndarray] | None = None,
         target_masks: Mapping[str, np.ndarray] | None = None,
     ) -> "Batch":
-        """Makes a batch of real rows (weight 1); a modality is present unless `present` says no."""
+        """Makes a batch with weight 1; a modality without an entry in `present` is present."""
         rows = len(ids)
         everywhere = {name: np.ones(rows, bool) for name in inputs}
         return cls(
@@ -174,9 +175,9 @@ class Batch:
 
 @struct.dataclass
 class Features:
-    """What every encoder returns and every fusion takes: tokens and which of them are there.
+    """Tokens and their mask: the output of every encoder and the input of every fusion.
 
-    A modality that is absent from an example has no valid token there.
+    For an example without the modality, no token is valid.
     """
 
     tokens: Any  # [B, T, D]
@@ -184,7 +185,7 @@ class Features:
 
     @classmethod
     def of_vector(cls, vector: jax.Array, present: jax.Array | None = None) -> "Features":
-        """Wraps one vector an example, [B, D], as a sequence of one token."""
+        """Wraps one vector per example, [B, D], as a sequence of one token."""
         if present is None:
             present = jnp.ones(vector.shape[:1], bool)
         return cls(tokens=vector[:, None, :], mask=present[:, None])
@@ -196,7 +197,7 @@ class Features:
 
     @property
     def pooled(self) -> jax.Array:
-        """[B, D]: the mean of the valid tokens, summed in float32; zeros where there is none."""
+        """[B, D]: the mean of the valid tokens, summed in float32; zeros without valid tokens."""
         weight = self.mask.astype(jnp.float32)[:, :, None]
         total = jnp.sum(jnp.where(self.mask[:, :, None], self.tokens, 0) * weight, axis=1)
         mean = total / jnp.maximum(weight.sum(axis=1), 1.0)
@@ -205,52 +206,52 @@ class Features:
 
 @struct.dataclass
 class Fused:
-    """What a fusion returns: the modalities as one, and what else came of fusing them."""
+    """The output of a fusion: the fused features, and optional further results."""
 
     features: Features
-    streams: Mapping[str, Features] = struct.field(default_factory=dict)  # modality -> after fusing
+    streams: Mapping[str, Features] = struct.field(default_factory=dict)  # modality, after fusion
     terms: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> Term, auxiliary losses
 
 
 @struct.dataclass
 class Prediction:
-    """What a head says of one target."""
+    """The prediction of a head for one target."""
 
     values: Any  # [B, C] logits; [B, ...] numbers; [B, L, C] logits or [B, L] ids of a sequence
-    mask: Any = None  # [B, L] bool, the valid positions of a sequence; None: all are
+    mask: Any = None  # [B, L] bool, the valid positions of a sequence; None: all are valid
 
 
 @struct.dataclass
 class Term:
     """A loss or metric as a total and a count, so that batches, masks and hosts merge exactly.
 
-    What is coupled over a batch, such as the correlations of a CCA, counts as one.
+    A value that is coupled over a batch, such as the correlations of a CCA, has a count of one.
     """
 
     total: Any  # []
     count: Any  # []
-    telemetry: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> [] to log beside it
+    telemetry: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> [] to log
 
     @classmethod
     def of_batch(cls, value: jax.Array, **telemetry: jax.Array) -> "Term":
-        """Wraps a value that is of the batch as one."""
+        """Wraps a value of the complete batch, with a count of one."""
         return cls(value, jnp.ones((), value.dtype), telemetry)
 
     @classmethod
     def of_rows(cls, mean: jax.Array, weight: ArrayLike) -> "Term":
-        """Wraps the mean over rows of the weights [B]."""
+        """Wraps a mean over rows with the weights [B]."""
         count = jnp.sum(weight).astype(mean.dtype)
         return cls(mean * count, count)
 
     @property
     def mean(self) -> jax.Array:
-        """Total over count; 0 where nothing counts."""
+        """Total over count; 0 if the count is 0."""
         return self.total / jnp.where(self.count > 0, self.count, 1)
 
 
 @struct.dataclass
 class Reconstruction:
-    """What a decoder says of a modality, and for which examples it had a code to read."""
+    """A decoded modality, and the examples for which there was a code."""
 
     values: Any  # [B, ...] in the shape of the modality: means, or logits of values in [0, 1]
     present: Any  # [B] bool
@@ -258,7 +259,7 @@ class Reconstruction:
 
 @struct.dataclass
 class Posterior:
-    """A Gaussian over K latent variables for every example, its covariance diagonal."""
+    """For every example, a Gaussian over K latent variables with diagonal covariance."""
 
     mean: Any  # [B, K]
     log_variance: Any  # [B, K]
@@ -267,12 +268,12 @@ class Posterior:
 
 @struct.dataclass
 class Outputs:
-    """What a model returns: what objectives and evaluations read."""
+    """The outputs of a model, which objectives and evaluations read."""
 
     embeddings: Mapping[str, Any]  # modality -> [B, D]
     present: Mapping[str, Any]  # modality -> [B] bool
     features: Mapping[str, Features] = struct.field(default_factory=dict)  # modality -> Features
-    fused: Any = None  # Features, of a model that fuses
+    fused: Any = None  # Features, of a model with a fusion
     streams: Mapping[str, Features] = struct.field(default_factory=dict)  # of `Fused`
     predictions: Mapping[str, Prediction] = struct.field(default_factory=dict)  # target ->
     generated: Mapping[str, Prediction] = struct.field(default_factory=dict)  # target -> ids [B, L]
@@ -282,5 +283,5 @@ class Outputs:
 
 
 def unit_floats(x: Any) -> Any:
-    """Values of type uint8 over 255, in float32; any other array as it is."""
+    """uint8 values divided by 255, in float32; any other array unchanged."""
     return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x

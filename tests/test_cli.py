@@ -166,7 +166,7 @@ def contents(folder):
         ("data lsit", ["'lsit'", "did you mean 'list'"]),
         ("data", ["required: WHAT", "`mmjax data --help`"]),
         ("train", ["required: EXPERIMENT.py", "`mmjax train --help`"]),
-        ("train --training.steps 5 tiny.py", ["'5'", "name the file before the options"]),
+        ("train --training.steps 5 tiny.py", ["'5'", "write the file before the options"]),
         ("train tiny.py --run-dri x", ["--run-dri", "did you mean --run-dir?"]),
         ("train tiny.py --run-dir", ["--run-dir", "expected one argument"]),
         ("train tiny.py --training.stepz 5", ["--training.stepz", "mean --training.steps?"]),
@@ -212,13 +212,16 @@ def contents(folder):
         ("evaluate run --splitt test", ["--splitt", "did you mean --split?"]),
         ("evaluate run stray", ["'stray'", "`mmjax evaluate --help`"]),
         ("evaluate run --checkpoint frist", ["'frist'"]),
-        ("evaluate run --json .", ["--json .", "name a file"]),
+        ("evaluate run --json .", ["--json .", "give a file"]),
         ("data info digit_halves", ["no data set", "did you mean 'digits_halves'"]),
         ("data verify nothing", ["no data set 'nothing'", "digits_halves"]),
         ("data preview digits_halves --split trian", ["no split", "did you mean 'train'"]),
         ("data preview digits_halves --count 0", ["at least 1"]),
         ("data preview digits_halves --seed -1", ["--seed is -1"]),
-        ("data preview digits_halves --out absent/x.png", ["absent/x.png", "no folder absent"]),
+        (
+            "data preview digits_halves --out absent/x.png",
+            ["absent/x.png", "the folder absent does not exist"],
+        ),
         ("data preview shapes --sed 1", ["--sed", "did you mean --seed?"]),
     ],
 )
@@ -309,15 +312,15 @@ def test_bench_objective_prints_a_table_and_writes_it(works):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        (None, ["bad.py cannot be read (No such file or directory)", "name a Python file"]),
+        (None, ["bad.py cannot be read (No such file or directory)", "give a Python file"]),
         ("x = (1,\n\ny = 2\n", ["bad.py has a syntax error in line 1"]),
         ("x = 1\nraise KeyError('lost')\n", ["bad.py fails in line 2", "KeyError: 'lost'"]),
         ("import absent_package\n", ["fails in line 1", "No module named 'absent_package'"]),
         ("import sys\nsys.exit()\n", ["bad.py fails in line 2", "SystemExit"]),
-        ("x = 1\n", ["bad.py defines no experiment", "Experiment(...)"]),
-        ("experiment = 'tiny'\n", ["bad.py defines no experiment"]),
+        ("x = 1\n", ["bad.py does not define `experiment`", "Experiment(...)"]),
+        ("experiment = 'tiny'\n", ["bad.py does not define `experiment`"]),
         ("raise ValueError('two\\nlines')\n", ["ValueError: two lines"]),
-        (b"\xff\xfe\x00", ["bad.py cannot be read (it is not text in UTF-8)"]),
+        (b"\xff\xfe\x00", ["bad.py cannot be read (it is not UTF-8 text)"]),
         (TINY.replace("objectives=(DCCA(views=views),)", "objectives=()"), ["has no objective"]),
         (TINY.replace('"tiny"', '"tiny/../../x"'), ["'tiny/../../x' cannot name a folder"]),
         (TINY.replace("{view: MLP", "{view[1:]: MLP"), ["no modality 'eft'", "mean 'left'"]),
@@ -346,11 +349,11 @@ def test_no_data_folder(fails, tmp_path):
     Path("files.py").write_text(FILES + "experiment = halves\n")
     assert "set MMJAX_DATA or --data-dir" in fails(1, "train", "files.py")
     sentence = fails(1, "train", "files.py", "--data-dir", "absent")
-    assert "data folder absent, named by --data-dir, is no folder" in sentence
+    assert "data folder absent (from --data-dir) does not exist" in sentence
     assert "~nobody9" in fails(1, "train", "files.py", "--data-dir", "~nobody9/x")
     Path("empty").mkdir()
     sentence = fails(1, "train", "files.py", "--data-dir", "empty")
-    assert "empty does not hold mnist/train-images-idx3-ubyte.gz" in sentence
+    assert "empty does not have mnist/train-images-idx3-ubyte.gz" in sentence
     sentence = fails(1, "data", "verify", "mnist_halves", "--data-dir", "empty")
     assert "4 of 4 files of mnist_halves" in sentence
     assert not Path("runs").exists()
@@ -364,13 +367,13 @@ def idx(array):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"", "is not compressed with gzip"),
-        (b"no gzip", "is not compressed with gzip"),
+        (b"", "is not a gzip file"),
+        (b"no gzip", "is not a gzip file"),
         (gzip.compress(idx(np.zeros((9, 28, 28))))[:-20], "is cut short"),
         (gzip.compress(idx(np.zeros((9, 28, 28)))[:-20]), "is cut short"),
         (
             gzip.compress(b"\x01" + idx(np.zeros((9, 28, 28)))),
-            "is not an idx file, since its magic number is 0x01",
+            "is not an idx file (its magic number is 0x01",
         ),
     ],
     ids=["empty", "no gzip", "cut gzip", "cut idx", "magic"],
@@ -382,7 +385,7 @@ def test_damaged_idx_file(fails, content, part):
         Path(f"data/mnist/train-{name}-ubyte.gz").write_bytes(content)
     sentence = fails(1, "train", "files.py", "--data-dir", "data")
     assert f"data/mnist/train-images-idx3-ubyte.gz {part}" in sentence
-    assert "get the original file again" in sentence
+    assert "download the original file again" in sentence
     assert not Path("runs").exists()
 
 
@@ -413,8 +416,8 @@ def wav(channels, rate):
     [
         (b"", "is empty (0 bytes)"),
         (b"not at all a WAV", "is not a WAV file"),
-        (wav(2, 8_000), "has 2 channels: make it a mono file"),
-        (wav(1, 16_000), "has 16000 samples a second: resample it to 8000"),
+        (wav(2, 8_000), "has 2 channels: convert it to mono"),
+        (wav(1, 16_000), "has a sample rate of 16000 Hz: resample it to 8000"),
         (wav(1, 8_000)[:-50], "is cut short"),
     ],
     ids=["empty", "no WAV", "stereo", "rate", "cut"],
@@ -445,11 +448,11 @@ class Holed(DigitsHalves):
     words = ("train", "holed.py", "--run-dir", "run", "--training.batch-size", "1196")
     first = fails(1, *words)  # by the evaluation before the first step
     assert "'right' of digits_halves (train) has values that are not finite" in first
-    assert "record 700: where the modality is missing say so by `present`" in first
+    assert "record 700: set `present` to False where the modality is missing" in first
     shutil.rmtree("run")
     sentence = fails(1, *words, "--training.monitor", "", "--training.eval-every", "0")
     assert "'right' of the split 'train' of digits_halves has values that are not fin" in sentence
-    assert "record 700: where the modality is missing" in sentence
+    assert "record 700: set `present` to False" in sentence
     # The run directory names a class that is nobody's but this file's.
     assert "--experiment FILE.py" in fails(2, "evaluate", "run")
 
@@ -469,7 +472,7 @@ def test_the_same_command_again_changes_nothing(works, finished):
 def test_another_config_is_refused_and_named(fails, finished, form):
     before = contents(finished)
     sentence = fails(2, "train", "tiny.py", "--run-dir", finished, *form.split())
-    assert "another config (training.seed: 0 -> 1): name another directory" in sentence
+    assert "another config (training.seed: 0 -> 1): choose another directory" in sentence
     assert contents(finished) == before
 
 
@@ -483,10 +486,10 @@ def test_what_is_no_run_directory_is_refused(fails):
     Path("thesis").mkdir()
     Path("thesis/chapter.tex").write_text("years of work")
     sentence = fails(2, "train", "tiny.py", "--run-dir", "thesis")
-    assert "thesis exists and is no run directory: name another with --run-dir" in sentence
+    assert "thesis exists and is not a run directory: choose another with --run-dir" in sentence
     assert os.listdir("thesis") == ["chapter.tex"]
     sentence = fails(2, "train", "tiny.py", "--run-dir", "tiny.py")
-    assert "tiny.py exists and is no run directory" in sentence
+    assert "tiny.py exists and is not a run directory" in sentence
     assert Path("tiny.py").read_text() == TINY
 
 
@@ -541,16 +544,16 @@ def test_a_config_names_no_code_to_run(fails, finished, monkeypatch, named):
     config["data"]["type"] = named
     (finished / "config.json").write_text(json.dumps(config))
     sentence = fails(2, "evaluate", finished)
-    assert f"names {named!r}, which mmjax does not have" in sentence
+    assert f"uses {named!r}, which mmjax does not define" in sentence
     assert "evil" not in sys.modules
 
 
 @pytest.mark.parametrize(
     ("where", "value", "status", "part"),
     [
-        (("training", "steps"), "8", 2, "cannot be made by this version"),
-        (("training", "nonsense"), 1, 2, "cannot be made by this version"),
-        (("type",), "mmjax.encoders.mlp.MLP", 2, "cannot be made by this version"),
+        (("training", "steps"), "8", 2, "This version of mmjax cannot make"),
+        (("training", "nonsense"), 1, 2, "This version of mmjax cannot make"),
+        (("type",), "mmjax.encoders.mlp.MLP", 2, "This version of mmjax cannot make"),
     ],
 )
 def test_an_edited_config_is_refused(fails, finished, where, value, status, part):
@@ -576,7 +579,7 @@ def test_a_run_of_an_older_version_is_refused_and_its_report_is_drawn(fails, wor
     ):
         sentence = fails(1, *words)
         assert "run was made by mmjax 0.1.0, whose runs this version (" in sentence
-        assert sentence.endswith("cannot read: use that version, or train it again.")
+        assert sentence.endswith("cannot read: use mmjax 0.1.0, or train it again.")
     assert contents(finished) == before
     works("report", finished)  # which needs neither its config as values nor a checkpoint
 
@@ -594,10 +597,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
         lines.write('{"step": 9, "train/lo')
     for words in (("train", "tiny.py", "--run-dir", finished), ("evaluate", finished)):
         sentence = fails(1, *words)
-        assert f"checkpoints/8 is damaged (its file state/d/{file.name} is not" in sentence
-        assert "delete that folder and run the same command again to go on from step 4" in sentence
+        assert f"checkpoints/8 is damaged (its file state/d/{file.name} has changed" in sentence
+        assert (
+            "delete that folder and run the same command again to continue from step 4" in sentence
+        )
     shutil.rmtree(finished / "checkpoints" / "8")
-    assert "Going on from the checkpoint of step 4" in works(
+    assert "Continuing from the checkpoint of step 4" in works(
         "train", "tiny.py", "--run-dir", finished
     )
     assert_same_run(finished, trained)
@@ -622,10 +627,12 @@ def test_disk_full_while_saving(fails, works, trained, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "save", save_with_little_room)
         sentence = fails(1, "train", "tiny.py", "--run-dir", "run")
-    assert "checkpoint of step 8 cannot be written to run/checkpoints (file too large)" in sentence
-    assert "the last good one is run/checkpoints/4: make room there" in sentence
+    assert "checkpoint of step 8 cannot be written to run/checkpoints (file too large;" in sentence
+    assert "the last good checkpoint is run/checkpoints/4): free disk space there" in sentence
     assert os.listdir("run/checkpoints") == ["4"]
-    assert "Going on from the checkpoint of step 4" in works("train", "tiny.py", "--run-dir", "run")
+    assert "Continuing from the checkpoint of step 4" in works(
+        "train", "tiny.py", "--run-dir", "run"
+    )
     assert_same_run(Path("run"), trained)
 
 
@@ -660,7 +667,9 @@ def test_evaluate_of_what_is_not_there(fails, finished):
     assert "no split of digits_halves 'tset': did you mean 'test'" in sentence
     assert "bad.py cannot be read" in fails(2, "evaluate", finished, "--experiment", "bad.py")
     shutil.rmtree(finished / "checkpoints")
-    assert "no checkpoint yet: run `mmjax train`" in fails(1, "evaluate", finished)
+    assert "no checkpoint yet: finish its training with `mmjax train`" in fails(
+        1, "evaluate", finished
+    )
 
 
 def test_report_of_what_is_not_there(fails, works, finished):
@@ -712,7 +721,7 @@ def test_rows_may_have_spaces_commas_and_any_letters(works, fails):
     # A study's folder is not taken for another study, nor for a run.
     sentence = fails(2, "ablate", "grid.py", "--name", "other", "--run-dir", "my study")
     assert "my study holds the study 'tiny'" in sentence
-    assert "no run directory" in fails(2, "train", "tiny.py", "--run-dir", "my study")
+    assert "not a run directory" in fails(2, "train", "tiny.py", "--run-dir", "my study")
     works("ledger", ".", "--add", "my study")
     assert "ünï ~ code" in Path("RESULTS.md").read_text()
 

@@ -12,9 +12,9 @@ from mmjax.models.model import encode
 from mmjax.structs import Batch, Features
 from mmjax.training.step import TrainState, loss_of, merged
 
-# Dense peak of one chip in FLOP/s, from the vendors' data sheets, without sparsity. float32 is that
-# of TF32, which is what JAX's default precision multiplies float32 in on these GPUs.
-# device kind as JAX names it -> precision -> peak
+# Device kind (JAX's name) -> precision -> dense peak of one chip in FLOP/s, without sparsity, from
+# the vendors' data sheets. For float32 it is that of TF32, in which JAX multiplies float32 by
+# default on these GPUs.
 PEAKS = {
     "NVIDIA H200": {"bfloat16": 989e12, "float32": 494e12},
     "NVIDIA H100 80GB HBM3": {"bfloat16": 989e12, "float32": 494e12},
@@ -30,24 +30,24 @@ PEAKS = {
 def matmul_flops(function: Callable[..., Any], *args: Any) -> int:
     """FLOPs of the matrix products and convolutions of a function, two for each multiply-add.
 
-    Loops of known length count as often as they run, branches as the dearest. Everything else
-    (elementwise work, decompositions) counts nothing.
+    Loops of known length count once per iteration, branches as the most expensive one. Everything
+    else (elementwise operations, decompositions) does not count.
 
     Args:
-        function: to be traced.
+        function: the function to trace.
         args: arrays or their shapes.
 
     Raises:
-        ValueError: for a while loop around a matrix product, whose length no trace tells.
+        ValueError: a while loop has a matrix product; its number of iterations is unknown.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def step_flops(state: TrainState, batch: Batch) -> int:
-    """FLOPs of one train step: three times those of the loss (forward, and twice that backward).
+    """FLOPs of one train step: three times those of the loss (forward, and twice for backward).
 
-    Frozen encoders have no backward and count once. Recomputation (remat) and the optimizer earn no
-    credit.
+    Frozen encoders have no backward pass and count once. Recomputation (remat) and the optimizer do
+    not count.
     """
     frozen = tuple(state.frozen.get("model", {}).get("encoders", ()))
 
@@ -85,10 +85,13 @@ def _count_equation(equation: Any) -> int:
     if name == "scan":
         return params["length"] * sum(inner)
     if name == "while":
-        raise ValueError("A while loop holds a matrix product: its number of turns is not known.")
+        raise ValueError(
+            "A while loop has a matrix product, but its number of iterations is unknown: use "
+            "jax.lax.scan or a fixed number of iterations."
+        )
     if name == "cond":
         return max(inner)
-    # What calls (jit, custom derivatives, remat) holds the function that runs forward.
+    # Calls (jit, custom derivatives, remat) have the function of the forward pass inside.
     return sum(inner)
 
 

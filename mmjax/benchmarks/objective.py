@@ -1,4 +1,4 @@
-"""Time of the losses over a batch, with gradient, beside that of their own matrix products."""
+"""Times losses with their gradients, and compares them with their matrix products alone."""
 
 import dataclasses
 import statistics
@@ -23,12 +23,12 @@ from mmjax.objectives import (
 )
 from mmjax.objectives.cca_solvers import ITERATIONS
 
-WARM_UP = 2  # rounds that are not counted
+WARM_UP = 2  # rounds that are not timed
 
 
 @dataclasses.dataclass(frozen=True)
 class TimedLoss:
-    """A loss, and the matrix products that it and its gradient cannot do without.
+    """A loss, and the matrix products that it and its gradient need.
 
     Attributes:
         value: from two views [B, D] to the loss.
@@ -40,26 +40,26 @@ class TimedLoss:
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
-    """A product in full precision, as the losses take it."""
+    """A matrix product in full precision, as in the losses."""
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
 def cca_products(
     h1: Float[Array, "B D"], h2: Float[Array, "B D"], square: int
 ) -> tuple[jax.Array, ...]:
-    """The products of a CCA loss: seven of 2 B D^2 FLOPs, and some of 2 D^3.
+    """The matrix products of a CCA loss: seven of 2 B D^2 FLOPs, and some of 2 D^3.
 
-    Forward C11 = h1'h1, C12 = h1'h2 and C22 = h2'h2. Backward those of `view_gradients`: h2 G12',
-    h1 G11, h1 G12 and h2 G22, here with the covariances in the place of their gradients. Factors,
-    triangular solves and decompositions are no products.
+    Forward: C11 = h1'h1, C12 = h1'h2 and C22 = h2'h2. Backward, as in `view_gradients`: h2 G12',
+    h1 G11, h1 G12 and h2 G22, here with the covariances instead of their gradients. Factorisations,
+    triangular solves and decompositions are not included.
 
     Args:
         h1: first view.
         h2: second view.
-        square: how many products of two [D, D] matrices follow one another.
+        square: number of consecutive products of two [D, D] matrices.
     """
     C11, C12, C22 = matmul(h1.T, h1), matmul(h1.T, h2), matmul(h2.T, h2)
-    root = C12 / len(h1)  # small enough to be multiplied by itself
+    root = C12 / len(h1)  # small enough that its powers do not overflow
     power = lax.fori_loop(0, square, lambda _, M: matmul(root, M), root)
     return matmul(h2, C12.T), matmul(h1, C11), matmul(h1, C12), matmul(h2, C22), power
 
@@ -84,7 +84,7 @@ def _pair_products(h1: jax.Array, h2: jax.Array) -> tuple[jax.Array, ...]:
 LOSSES: Mapping[str, TimedLoss] = {
     # G12, G11 and G22 of `exact_correlations`.
     "dcca": TimedLoss(dcca_loss, lambda a, b: cca_products(a, b, 3)),
-    # Two an iteration, three for the bound on the largest singular value, G11 and G22.
+    # Two per iteration, three for the bound on the largest singular value, G11 and G22.
     "dcca_newton_schulz": TimedLoss(
         lambda a, b: dcca_loss(a, b, solver="newton_schulz"),
         lambda a, b: cca_products(a, b, 2 * ITERATIONS + 5),
@@ -107,13 +107,13 @@ class ObjectiveTimes:
     Attributes:
         loss: its name in `LOSSES`.
         width: D of both views.
-        value: of the loss on the views that were timed.
+        value: value of the loss on the timed views.
         ms: the loss with its gradient with respect to both views.
-        ms_quartiles: first and third quartile of the same.
-        products_ms: the matrix products of both alone; see `LOSSES`.
-        products_ms_quartiles: first and third quartile of the same.
-        ratio: of the two times of one round.
-        ratio_quartiles: first and third quartile of the same.
+        ms_quartiles: first and third quartile of `ms`.
+        products_ms: only the matrix products of both; see `LOSSES`.
+        products_ms_quartiles: first and third quartile of `products_ms`.
+        ratio: of `ms` to `products_ms` in the same round.
+        ratio_quartiles: first and third quartile of `ratio`.
     """
 
     loss: str
@@ -135,24 +135,24 @@ def bench_objective(
     precision: str = "float32",
     rounds: int = 20,
 ) -> list[ObjectiveTimes]:
-    """Times losses on the first device, in turn, so that all meet the same noise of the machine.
+    """Times losses on the first device, in alternation, so that noise affects all in the same way.
 
-    The views share half of their variance, and lie on the device. They have the type `precision`;
-    the losses compute in float32 whatever it is, and so do the products.
+    The views share half of their variance, and are on the device. They have the dtype `precision`;
+    losses and products always compute in float32.
 
     Args:
         losses: names in `LOSSES`.
         widths: D of the views.
         batch_size: B.
-        precision: type of the views, "float32" or "bfloat16".
-        rounds: timed calls of each, after `WARM_UP` that are not counted.
+        precision: dtype of the views, "float32" or "bfloat16".
+        rounds: timed calls of each, after `WARM_UP` untimed ones.
 
     Returns:
-        The times, width by width.
+        The times, ordered by width.
 
     Raises:
-        ConfigError: for an unknown loss or precision, a width or number of rounds that is too
-            small, or a batch too small for a loss; before anything is timed.
+        ConfigError: unknown loss or precision, a width or number of rounds that is too small, or a
+            batch too small for a loss; before anything is timed.
     """
     for name in losses:
         if name not in LOSSES:
@@ -170,7 +170,7 @@ def bench_objective(
     for width in widths:
         shape = jax.ShapeDtypeStruct((batch_size, width), precision)
         for name in losses:
-            jax.eval_shape(LOSSES[name].value, shape, shape)  # refuses what cannot work
+            jax.eval_shape(LOSSES[name].value, shape, shape)  # raises for impossible shapes
     return [
         times
         for width in widths
@@ -197,7 +197,7 @@ def _at_width(
 
 
 def _views(batch_size: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Two views [B, D] of unit variance, each coordinate of which is correlated by a half."""
+    """Two views [B, D] of unit variance; each pair of coordinates has a correlation of 0.5."""
     shared, *own = (
         jax.random.normal(key, (batch_size, width))
         for key in jax.random.split(jax.random.key(0), 3)
@@ -221,7 +221,7 @@ def _times(
     name: str, width: int, value: float, taken: Sequence[tuple[float, float]]
 ) -> ObjectiveTimes:
     full, alone = zip(*taken, strict=True)
-    ratios = [whole / part for whole, part in taken]
+    ratios = [loss_ms / products_ms for loss_ms, products_ms in taken]
     return ObjectiveTimes(
         loss=name,
         width=width,
@@ -236,6 +236,6 @@ def _times(
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """First and third quartile of two values or more."""
+    """First and third quartile of two or more values."""
     first, _, third = statistics.quantiles(values, n=4, method="inclusive")
     return first, third

@@ -18,25 +18,26 @@ from mmjax.training.setup import prepare
 
 @dataclasses.dataclass(frozen=True)
 class StepBenchmark:
-    """What `bench_step` measures; times are medians over steps, with the spread beside them.
+    """The results of `bench_step`; times are medians over steps.
 
     Attributes:
-        name: of the experiment.
-        device: kind and number of the devices.
-        batch_size: examples a step.
+        name: name of the experiment.
+        device: number and kind of the devices.
+        batch_size: examples per step.
         steps: number of timed steps.
-        compile_seconds: to trace, lower and compile the step.
-        step_ms: one step, waited for, its batch already on the devices.
-        step_ms_quartiles: first and third quartile of the same.
+        compile_seconds: time to trace, lower and compile the step.
+        step_ms: time of one step until it is done, with its batch already on the devices.
+        step_ms_quartiles: first and third quartile of `step_ms`.
         examples_per_second: batch size over `step_ms`.
-        flops_per_step: of matrix products and convolutions, three times the forward's.
-        tflops_per_second: these over `step_ms`.
-        peak_tflops_per_second: what the devices could do at best.
-        peak_source: where that figure is from.
+        flops_per_step: FLOPs of matrix products and convolutions, three times those of the forward
+            pass.
+        tflops_per_second: `flops_per_step` over `step_ms`.
+        peak_tflops_per_second: peak of all devices.
+        peak_source: source of the peak.
         mfu: model FLOP utilisation, `tflops_per_second` over the peak.
-        data_wait_ms: the host's wait for a batch, while steps run (the loop's own order).
-        memory_mb: highest memory in use.
-        memory_source: what that figure counts.
+        data_wait_ms: time that the host waits for a batch while a step runs, as in training.
+        memory_mb: peak memory.
+        memory_source: which memory that is.
     """
 
     name: str
@@ -61,12 +62,12 @@ def bench_step(experiment: Experiment, folder: Path | None, steps: int) -> StepB
     """Measures the train step of an experiment.
 
     Args:
-        experiment: whose step and data are measured.
+        experiment: the experiment.
         folder: the folder of raw data, or None.
-        steps: number of timed steps, after three that are not.
+        steps: number of timed steps, after three untimed ones.
 
     Raises:
-        ConfigError: for fewer than two steps, or as `mmjax train` does.
+        ConfigError: fewer than two steps, or an experiment that cannot be trained.
     """
     if steps < 2:
         raise ConfigError(f"--steps is {steps}: it must be 2 or more.")
@@ -80,7 +81,7 @@ def bench_step(experiment: Experiment, folder: Path | None, steps: int) -> StepB
         step = setup.compile_step().lower(state, batch).compile()
         compile_seconds = time.perf_counter() - begun
         alone, waits = [], []
-        for _ in range(steps + 3):  # with the batch in place: the step itself
+        for _ in range(steps + 3):  # the step alone, with the batch on the devices
             begun = time.perf_counter()
             state, metrics = step(state, batch)
             jax.block_until_ready(metrics)
@@ -129,7 +130,7 @@ def _memory() -> tuple[float, str]:
 
 
 def _peak(precision: str) -> tuple[float, str]:
-    """The most FLOP/s that all devices could do, and how that is known."""
+    """The peak FLOP/s of all devices, and its source."""
     kind = jax.devices()[0].device_kind
     known = PEAKS.get(kind, {}).get(precision)
     if known:
@@ -145,4 +146,4 @@ def _peak(precision: str) -> tuple[float, str]:
         product(matrix, matrix).block_until_ready()
         seconds.append(time.perf_counter() - begun)
     rate = 2 * size**3 / min(seconds) * jax.device_count()
-    return rate, f"measured here: the best of {tries} {precision} {size}x{size} matrix products"
+    return rate, f"measured: the best of {tries} {precision} {size}x{size} matrix products"

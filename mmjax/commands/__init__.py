@@ -1,1 +1,1 @@
-"""What each command of `mmjax` does; `mmjax/cli.py` reads the words."""
+"""The commands of `mmjax`; `mmjax/cli.py` parses the command line."""

@@ -1,4 +1,4 @@
-"""What several commands take from the command line, and how they write what they found."""
+"""Arguments and outputs that several commands share."""
 
 import argparse
 import json
@@ -15,18 +15,18 @@ from mmjax.training.run_directory import fresh_run_dir
 
 
 def data_folder(parsed: argparse.Namespace) -> Path | None:
-    """The folder of raw data that --data-dir or the environment names, or None."""
+    """The folder of raw data from --data-dir or the environment, or None."""
     return resolve_folder(parsed.data_dir)
 
 
 def read_experiment(
     parsed: argparse.Namespace, rest: Sequence[str]
 ) -> tuple[ModuleType, Experiment]:
-    """The experiment file, run, and its experiment with what the words after it change."""
+    """Runs the experiment file; returns its module, and its experiment with the overrides."""
     if not Path(parsed.experiment).exists() and any(word.endswith(".py") for word in rest):
         raise ConfigError(
-            f"{parsed.experiment!r} is no experiment file: name the file before the options that "
-            f"change it, as in `{parsed.parser.prog} EXPERIMENT.py --training.steps 100`."
+            f"{parsed.experiment!r} is not an experiment file: write the file before the options, "
+            f"as in `{parsed.parser.prog} EXPERIMENT.py --training.steps 100`."
         )
     module, prog = load_module(parsed.experiment), f"{parsed.parser.prog} {parsed.experiment}"
     experiment = override(experiment_of(module), rest, prog, parsed.parser.options)
@@ -34,18 +34,18 @@ def read_experiment(
 
 
 def choose_run_dir(parsed: argparse.Namespace, name: str) -> Path:
-    """The directory that --run-dir names, or a fresh runs/<name>-<time>."""
+    """The directory in --run-dir, or a new one, runs/<name>-<time>."""
     if parsed.run_dir:
         return Path(parsed.run_dir)
     return fresh_run_dir(name)
 
 
 def split_names(option: str, known: Collection[str]) -> list[str]:
-    """The names in a list with commas, where a name may itself hold commas."""
+    """The names in a comma-separated list; names in `known` may contain commas."""
     pieces = option.split(",")
     names = []
     while pieces:
-        for count in range(len(pieces), 0, -1):  # the longest name that there is, or one piece
+        for count in range(len(pieces), 0, -1):  # the longest known name, or one piece
             name = ",".join(pieces[:count]).strip()
             if name in known or count == 1:
                 break
@@ -55,19 +55,19 @@ def split_names(option: str, known: Collection[str]) -> list[str]:
 
 
 def print_metrics(metrics: Mapping[str, float | None]) -> None:
-    """Prints a metric a line."""
+    """Prints one metric per line."""
     width = max(map(len, metrics), default=0)
     for name, value in metrics.items():
         print(f"{name:{width}}  {'not finite' if value is None else f'{value:.4f}'}")
 
 
 def check_json(path: str | None) -> None:
-    """Refuses a file that could not be written when the work is done."""
+    """Checks before the work that the file can be written after it."""
     if path and (Path(path).is_dir() or not Path(path).parent.is_dir()):
-        raise ConfigError(f"--json {path} cannot be written: name a file in a folder that exists.")
+        raise ConfigError(f"--json {path} cannot be written: give a file in a folder that exists.")
 
 
 def write_json(path: str | None, value: Any) -> None:
-    """Writes a value to the file that --json names, if it names one."""
+    """Writes a value to the file in --json, if that was given."""
     if path:
         Path(path).write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -12,14 +12,14 @@ from mmjax.training.overrides import override
 
 
 def list_all(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax data list`: every data set, a title and its modalities."""
+    """`mmjax data list`: all data sets, with title and modalities."""
     for name, dataset in DATASETS.items():
         kinds = ", ".join(f"{m} ({o.kind})" for m, o in dataset().modalities.items())
         print(f"{name:16} {dataset.about.title}\n{'':16} {kinds}")
 
 
 def info(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax data info`: the catalogue's entry."""
+    """`mmjax data info`: the catalogue's entry of a data set."""
     print(describe(find(parsed.name)()))
 
 
@@ -32,8 +32,8 @@ def verify_files(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     bad = [file for file, status in statuses.items() if status != "ok"]
     if bad:
         raise DataError(
-            f"{len(bad)} of {len(statuses)} files of {parsed.name} are not as published: get them "
-            f"anew from {dataset.about.homepage}."
+            f"{len(bad)} of {len(statuses)} files of {parsed.name} are missing or differ from the "
+            f"published ones: download them again from {dataset.about.homepage}."
         )
     if not statuses:
         print(f"{parsed.name} needs no files.")

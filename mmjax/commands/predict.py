@@ -21,10 +21,10 @@ _PRESENT, _MASK = "__present", "__mask"  # end the names of arrays beside those 
 
 
 def predict(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax predict`: a row for each example, with what the model predicts and its embedding."""
+    """`mmjax predict`: one row per example, with the model's predictions and the embedding."""
     out = Path(parsed.out or "predictions.parquet")
     if out.is_dir() or not out.parent.is_dir():
-        raise ConfigError(f"--out {out} cannot be written: name a file in a folder that exists.")
+        raise ConfigError(f"--out {out} cannot be written: give a file in a folder that exists.")
     definitions = load_module(parsed.experiment) if parsed.experiment else None
     run = load(parsed.run_dir, checkpoint=parsed.checkpoint, definitions=definitions)
     given: dict[str, Any]

@@ -23,16 +23,17 @@ from mmjax.training.run_directory import environment
 
 
 def train_experiment(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax train`: trains, evaluates and leaves a run directory."""
+    """`mmjax train`: trains and evaluates an experiment in a run directory."""
     _, experiment = read_experiment(parsed, rest)
     run_dir = choose_run_dir(parsed, experiment.name)
     result = train(experiment, run_dir, data_folder(parsed), ["mmjax", *parsed.words])
     print_metrics(result["metrics"])
-    print(f"The run is in {run_dir}; `mmjax report {shlex.quote(str(run_dir))}` draws it.")
+    command = f"mmjax report {shlex.quote(str(run_dir))}"
+    print(f"The run is in {run_dir}; `{command}` writes a report.")
 
 
 def evaluate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax evaluate`: evaluates a checkpoint of a run again."""
+    """`mmjax evaluate`: evaluates a checkpoint of a run on a split."""
     check_json(parsed.json)
     definitions = load_module(parsed.experiment) if parsed.experiment else None
     metrics = evaluate_run(
@@ -48,8 +49,8 @@ def bench_step(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     _, experiment = read_experiment(parsed, rest)
     if experiment.training.steps == 0:
         raise ConfigError(
-            "The experiment has no step to measure, as training.steps is 0: give it steps and an "
-            "objective."
+            "The experiment has no step to measure, because training.steps is 0: set it to 1 or "
+            "more, and give the experiment an objective."
         )
     figures = dataclasses.asdict(
         benchmarks.bench_step(experiment, data_folder(parsed), parsed.steps)
@@ -57,7 +58,7 @@ def bench_step(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     for name, value in figures.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
         if isinstance(value, tuple):
-            shown = " to ".join(f"{each:.4g}" for each in value)
+            shown = " to ".join(f"{number:.4g}" for number in value)
         print(f"{name:24} {shown}")
     write_json(parsed.json, figures)
 
@@ -80,7 +81,7 @@ def bench_objective(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     print(f"{versions['mmjax']}, jax {versions['jax']}, jaxlib {versions['jaxlib']}")
     print(
         f"Loss with gradient, batch {parsed.batch_size}, views in {parsed.precision}: ms, median "
-        f"of {parsed.rounds} rounds (quartiles); then its matrix products alone, and the ratio"
+        f"of {parsed.rounds} rounds (quartiles); then only its matrix products, and the ratio"
     )
     for row in rows:
         print(

@@ -34,10 +34,11 @@ def ablate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         split, slash, _ = name.partition("/")
         if not slash or split not in experiment.data.splits:
             raise ConfigError(
-                f"The column {name!r} is not a metric of a split: write it as in 'test/accuracy'."
+                f"The column {name!r} is not a metric of a split: write split and metric, as in "
+                "'test/accuracy'."
             )
     study_dir = choose_run_dir(parsed, experiment.name)
-    asked = ablation.Ablation(
+    plan = ablation.Ablation(
         study,
         experiment,
         title=((module.__doc__ or "").strip() or experiment.name).splitlines()[0],
@@ -50,21 +51,21 @@ def ablate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         command=["mmjax", *parsed.words],
     )
     if parsed.dry_run:
-        print("\n".join(ablation.dry_run(asked)))
+        print("\n".join(ablation.dry_run(plan)))
         return
-    results = ablation.ablate(asked)
+    results = ablation.ablate(plan)
     print(f"The study is in {study_dir}: table.md, table.csv, results.json, report.html.")
     print_table(results, columns)
-    ablation.refuse_failed(asked)
+    ablation.refuse_failed(plan)
 
 
 def sweep(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax sweep`: searches the values of an experiment."""
-    from mmjax.studies.sweeps import plan, search  # needs Optuna, an extra, and says so
+    """`mmjax sweep`: searches hyperparameters of an experiment."""
+    from mmjax.studies.sweeps import plan, search  # reports if Optuna, an extra, is missing
 
     module, experiment = read_experiment(parsed, rest)
     sweep_dir = choose_run_dir(parsed, experiment.name)
-    asked = plan.SweepPlan(
+    sweep_plan = plan.SweepPlan(
         sweep_of(module),
         experiment,
         sweep_dir,
@@ -75,24 +76,24 @@ def sweep(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         overrides=rest,
         command=["mmjax", *parsed.words],
     )
-    summary = search.run_sweep(asked)
+    summary = search.run_sweep(sweep_plan)
     search.print_sweep(summary)
     print(f"The sweep is in {sweep_dir}: best.py, sweep.json, report.html.")
 
 
 def ensemble(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax ensemble`: one decision from several finished runs."""
+    """`mmjax ensemble`: combines the predictions of several finished runs."""
     check_json(parsed.json)
     definitions = load_module(parsed.experiment) if parsed.experiment else None
-    found = ensembles.ensemble(
+    result = ensembles.ensemble(
         [Path(run) for run in parsed.runs],
         parsed.method,
         data_folder(parsed),
         which=parsed.checkpoint,
         definitions=definitions,
     )
-    ensembles.print_ensemble(found)
-    write_json(parsed.json, found)
+    ensembles.print_ensemble(result)
+    write_json(parsed.json, result)
 
 
 def write_ledger(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -104,7 +105,7 @@ def write_ledger(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
 
 
 def report(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
-    """`mmjax report`: draws a run, a study or a sweep."""
+    """`mmjax report`: writes the report of a run, a study or a sweep."""
     run_dir = Path(parsed.run_dir)
     if (run_dir / SUMMARY).exists():
         written = write_sweep_report(run_dir)

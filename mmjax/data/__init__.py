@@ -1,4 +1,4 @@
-"""Data sets, what changes their training batches, and the pipelines that make batches of them."""
+"""Data sets, transforms and selections of training data, and the pipelines that make batches."""
 
 from mmjax.data.arrays import Arrays
 from mmjax.data.catalogue import DATASETS, find, fingerprint, resolve_folder, verify

@@ -1,4 +1,4 @@
-"""`Arrays`: a data set of arrays that a Python program has in memory."""
+"""`Arrays`: a data set made from arrays in memory."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -18,36 +18,36 @@ SPLITS = ("train", "valid", "test")
 
 
 class Arrays(Dataset):
-    """Arrays of a program as the data of an experiment.
+    """Arrays in memory as the data of an experiment.
 
-    The config of a run holds the SHA-256 of the arrays, not the arrays: the same program goes on
-    with the run, and a model that was trained is used by `mmjax.load` without them.
+    The config of a run holds the SHA-256 of the arrays, not the arrays. So a program with the same
+    arrays can continue the run, and `mmjax.load` opens the trained model without them.
 
-    Modalities are told by shape and type: [N, D] floats are a `vector`, [N, T, D] floats a
-    `sequence`, [N, height, width, channels] an `image` (uint8, or floats in [0, 1]), [N, L]
-    integers a `text` of token ids in which 0 is padding. All others are declared.
+    The kind of a modality follows from shape and dtype: [N, D] floats are a `vector`, [N, T, D]
+    floats a `sequence`, [N, height, width, channels] an `image` (uint8, or floats in [0, 1]),
+    [N, L] integers a `text` of token ids in which 0 is padding. Declare all others in `modalities`.
 
-    Targets likewise: [N] integers or strings are a `class` (-1 or None: not known), [N] or [N, ...]
-    floats a `number` (NaN: not known), [N, C] bools `labels`.
+    So does the kind of a target: [N] integers or strings are a `class` (-1 or None: unknown), [N]
+    or [N, ...] floats a `number` (NaN: unknown), [N, C] bools `labels`.
 
     Args:
-        inputs: modality -> [N, ...], or a dict of such arrays for a modality of several.
+        inputs: modality -> [N, ...], or a dict of such arrays for a modality with several parts.
         targets: name -> [N, ...].
-        masks: modality -> [N, T] bool, the valid positions of a sequence; all, where it is left out
-            (of a text those that are not 0).
-        present: modality -> [N] bool, whether an example has it; all, where it is left out.
+        masks: modality -> [N, T] bool, the valid positions of a sequence; by default all (for a
+            text, those that are not 0).
+        present: modality -> [N] bool, whether an example has the modality; by default all have.
         target_masks: name -> [N] or [N, ...] bool, whether a target is known.
-        modalities: modality -> what it is, for those that are not told by shape and type.
-        kinds: target -> what it is, likewise.
-        valid: share of the examples in the split `valid`, drawn at random; 0 for no such split.
-        test: likewise.
-        seed: of that draw.
-        split: [N] names, `train`, `valid` or `test`, in place of shares.
-        name: of the data set.
+        modalities: modality -> `Modality`, if shape and dtype do not determine it.
+        kinds: target -> `Target`, if shape and dtype do not determine it.
+        valid: fraction of the examples in the split `valid`, drawn at random; 0 for no such split.
+        test: fraction of the examples in the split `test`, drawn at random; 0 for no such split.
+        seed: seed of that draw.
+        split: [N] names, `train`, `valid` or `test`, instead of fractions.
+        name: name of the data set.
 
     Raises:
-        DataError: for arrays that do not fit, naming the array and the fix.
-        ConfigError: for options that do not fit.
+        DataError: an array does not fit; names the array and the fix.
+        ConfigError: an option does not fit.
     """
 
     about: ClassVar[About] = About("Arrays of a program", "not known", "not known")
@@ -71,24 +71,24 @@ class Arrays(Dataset):
         self.name = name  # type: ignore[misc]
         if not inputs:
             raise ConfigError("Arrays has no inputs: give one array for at least one modality.")
-        for what, given, known in (
+        for what, given, existing in (
             ("modality, for `masks`,", masks, inputs),
             ("modality, for `present`,", present, inputs),
             ("modality, for `modalities`,", modalities, inputs),
             ("target, for `target_masks`,", target_masks, targets or {}),
             ("target, for `kinds`,", kinds, targets or {}),
         ):
-            for each in given or {}:
-                if each not in known:
-                    raise unknown_name(what, each, known)
-        arrays = {each: _tree(value, f"inputs.{each}") for each, value in inputs.items()}
+            for key in given or {}:
+                if key not in existing:
+                    raise unknown_name(what, key, existing)
+        arrays = {key: _tree(value, f"inputs.{key}") for key, value in inputs.items()}
         self._modalities = {
-            each: (modalities or {}).get(each) or _modality(each, array)
-            for each, array in arrays.items()
+            key: (modalities or {}).get(key) or _modality(key, array)
+            for key, array in arrays.items()
         }
         labels, self._targets = {}, {}
-        for each, values in (targets or {}).items():
-            labels[each], self._targets[each] = _target(each, values, (kinds or {}).get(each))
+        for key, values in (targets or {}).items():
+            labels[key], self._targets[key] = _target(key, values, (kinds or {}).get(key))
         self._arrays = ArraySource(
             inputs=arrays,
             targets=labels,
@@ -100,12 +100,12 @@ class Arrays(Dataset):
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
         return dict(self._modalities)
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
         return dict(self._targets)
 
     @property
@@ -114,7 +114,7 @@ class Arrays(Dataset):
         return tuple(self._rows)
 
     def load(self, split: str, folder: Path | None = None) -> ArraySource:
-        """The examples of a split; `folder` is not looked at. See `Dataset.load`."""
+        """The examples of a split; `folder` is not used. See `Dataset.load`."""
         self.check_split(split)
         batch = self._arrays.take(self._rows[split])
         present = {name: rows for name, rows in batch.present.items() if not rows.all()}
@@ -139,32 +139,34 @@ class Arrays(Dataset):
         return digest.hexdigest()
 
     def as_config(self) -> DescribedData:
-        """What the config of a run holds in place of the arrays."""
+        """What the config of a run holds instead of the arrays."""
         return DescribedData.of(self, self.sha256)
 
 
 def _tree(value: Any, path: str) -> Any:
-    """The arrays of an input, 64-bit numbers as 32-bit ones."""
+    """The arrays of an input, with 64-bit numbers converted to 32-bit."""
     if isinstance(value, Mapping):
         return {name: _tree(child, f"{path}.{name}") for name, child in value.items()}
     try:
         array = np.asarray(value)
     except ValueError as error:  # rows of unequal length
-        raise DataError(f"{path} is no array ({error}): give rows of one shape.") from error
+        raise DataError(
+            f"{path} cannot be converted to an array ({error}): give rows of equal shape."
+        ) from error
     if array.dtype.kind not in "biuf" and array.dtype != object:
         raise DataError(
-            f"{path} holds {array.dtype}: give numbers; texts as ids of tokens [N, L], 0 where "
-            "there is no token."
+            f"{path} has dtype {array.dtype}: give numbers; give texts as token ids [N, L], with 0 "
+            "for padding."
         )
     narrow = {"float64": np.float32, "int64": np.int32}
     return array.astype(narrow.get(str(array.dtype), array.dtype), copy=False)
 
 
 def _modality(name: str, array: Any) -> Modality:
-    """What a modality is, by the shape and type of its array."""
+    """The `Modality` that follows from the shape and dtype of an array."""
     declare = f"declare it, as in modalities={{{name!r}: Modality('vector', (32,))}}"
     if isinstance(array, Mapping):
-        raise DataError(f"inputs.{name} is a dict of arrays: {declare} with its `parts`.")
+        raise DataError(f"inputs.{name} is a dict of arrays: {declare}, with its `parts`.")
     shape, kind = array.shape[1:], array.dtype.kind
     if array.dtype == np.uint8 and len(shape) == 3:
         return Modality("image", shape, "uint8")
@@ -173,13 +175,13 @@ def _modality(name: str, array: Any) -> Modality:
     if kind in "iu" and len(shape) == 1 and array.size:
         return Modality("text", shape, vocabulary=int(array.max()) + 1)
     raise DataError(
-        f"What inputs.{name} is cannot be told from its shape {array.shape} and type "
+        f"The kind of inputs.{name} does not follow from its shape {array.shape} and dtype "
         f"{array.dtype}: {declare}."
     )
 
 
 def _target(name: str, values: ArrayLike, declared: Target | None) -> tuple[np.ndarray, Target]:
-    """A target's array and what it is."""
+    """The array and the `Target` of a target."""
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -199,29 +201,31 @@ def _target(name: str, values: ArrayLike, declared: Target | None) -> tuple[np.n
     if kind == "f" and array.ndim >= 1:
         return array.astype(np.float32), Target("number", shape=array.shape[1:])
     raise DataError(
-        f"What targets.{name} is cannot be told from its shape {array.shape} and type "
+        f"The kind of targets.{name} does not follow from its shape {array.shape} and dtype "
         f"{array.dtype}: give [N] integers for a class, floats for numbers, [N, C] bools for "
         f"labels, or declare it, as in kinds={{{name!r}: Target('class', 10)}}."
     )
 
 
 def _classes(name: str, array: np.ndarray) -> int:
-    """The number of classes; refuses classes without an example, which are often a wrong count."""
+    """The number of classes; DataError for classes without an example, often wrong numbering."""
     present = np.unique(array[array != -1])
     if not present.size:
-        raise DataError(f"targets.{name} is -1 in all examples: give some of them a class.")
+        raise DataError(
+            f"targets.{name} is -1 (unknown) in all examples: give some examples a class."
+        )
     if present[0] < 0:
         raise DataError(
-            f"targets.{name} has the class {present[0]}: number classes from 0, and give -1 where "
-            "the class is not known."
+            f"targets.{name} has the class {present[0]}: number classes from 0, and use -1 for an "
+            "unknown class."
         )
     missing = np.setdiff1d(np.arange(present[-1] + 1), present)
     if missing.size:
-        begins = "they begin with 1: subtract 1" if list(missing) == [0] else "number them anew"
+        fix = "subtract 1 from all" if list(missing) == [0] else "renumber them"
         raise DataError(
             f"targets.{name} has no example of the class {missing[0]}, but classes are numbered "
-            f"from 0 without a gap; {begins}, or declare them, as in kinds={{{name!r}: "
-            f"Target('class', {present[-1] + 1})}}."
+            f"from 0 without gaps: {fix}, or declare the number of classes, as in "
+            f"kinds={{{name!r}: Target('class', {present[-1] + 1})}}."
         )
     return len(present)
 
@@ -236,11 +240,11 @@ def _numbered(name: str, array: np.ndarray, declared: Target | None) -> tuple[np
             f"targets.{name} holds texts, but is declared as a target of the kind "
             f"{declared.kind!r}: give numbers, or declare a class."
         )
-    strange = [value for value in array if not (value is None or isinstance(value, str))]
-    if strange:
+    invalid = [value for value in array if not (value is None or isinstance(value, str))]
+    if invalid:
         raise DataError(
-            f"targets.{name} holds {strange[0]!r} among Python objects: give numbers, or a text "
-            "for each class and None where it is not known."
+            f"targets.{name} has the value {invalid[0]!r}: give numbers, or strings for classes "
+            "and None for an unknown class."
         )
     names = tuple(sorted({str(value) for value in array if value is not None}))
     if not names:
@@ -263,14 +267,15 @@ def _numbered(name: str, array: np.ndarray, declared: Target | None) -> tuple[np
 def _masks_of_text(
     arrays: Mapping[str, Any], modalities: Mapping[str, Modality]
 ) -> dict[str, np.ndarray]:
-    return {name: arrays[name] != 0 for name, each in modalities.items() if each.kind == "text"}
+    texts = [name for name, modality in modalities.items() if modality.kind == "text"]
+    return {name: arrays[name] != 0 for name in texts}
 
 
 def _bools(what: str, given: Mapping[str, ArrayLike] | None) -> dict[str, np.ndarray]:
     found = {name: np.asarray(value) for name, value in (given or {}).items()}
     for name, array in found.items():
         if array.dtype != bool:
-            raise DataError(f"{what}.{name} holds {array.dtype}: give bools.")
+            raise DataError(f"{what}.{name} has dtype {array.dtype}: give an array of bool.")
     return found
 
 
@@ -281,7 +286,7 @@ def _rows_of_splits(
     seed: int,
     split: Sequence[str] | np.ndarray | None,
 ) -> dict[str, np.ndarray]:
-    """Split -> [n] its rows, rising; splits without a row are left out."""
+    """Split -> [n] its row numbers, sorted; splits without rows are left out."""
     if split is not None:
         names = np.asarray(split)
         if names.shape != (count,):
@@ -295,16 +300,20 @@ def _rows_of_splits(
     else:
         if not (0 <= valid < 1 and 0 <= test < 1 and valid + test < 1):
             raise ConfigError(
-                f"The shares valid={valid} and test={test} leave nothing to train on: choose them "
-                "from 0 so that their sum is below 1."
+                f"valid={valid} and test={test} leave no examples for training: choose fractions "
+                "of at least 0 whose sum is below 1."
             )
         if seed < 0:
             raise ConfigError(f"Arrays.seed is {seed}: it must be 0 or more.")
         order = np.random.default_rng(seed).permutation(count)
-        held = round(valid * count)
-        last = held + round(test * count)
-        parts = {"valid": order[:held], "test": order[held:last], "train": order[last:]}
+        valid_end = round(valid * count)
+        test_end = valid_end + round(test * count)
+        parts = {
+            "valid": order[:valid_end],
+            "test": order[valid_end:test_end],
+            "train": order[test_end:],
+        }
         rows = {name: np.sort(parts[name]) for name in SPLITS}
     if not rows["train"].size:
-        raise DataError("No row is in the split 'train': give it some.")
+        raise DataError("The split 'train' has no rows: put at least one row into it.")
     return {name: found for name, found in rows.items() if found.size}

@@ -1,4 +1,4 @@
-"""The catalogue: the data sets there are, where their files lie, and whether they are right."""
+"""The catalogue: all data sets, the location of their files, and their verification."""
 
 import hashlib
 import os
@@ -32,16 +32,16 @@ _CLASSES: tuple[type[Dataset], ...] = (
     Mfeat,
     MOSIUtterance,
 )
-DATASETS: Mapping[str, type[Dataset]] = MappingProxyType({each.name: each for each in _CLASSES})
+DATASETS: Mapping[str, type[Dataset]] = MappingProxyType({cls.name: cls for cls in _CLASSES})
 
-_HASHED_EXAMPLES = 64  # of every split of an embedded data set
+_HASHED_EXAMPLES = 64  # of every split of a built-in data set
 
 
 def find(name: str) -> type[Dataset]:
     """The class of a data set.
 
     Raises:
-        ConfigError: for a name that is not in the catalogue, with the nearest one that is.
+        ConfigError: the name is not in the catalogue; the message has the closest one.
     """
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
@@ -52,30 +52,30 @@ def resolve_folder(option: str | None) -> Path | None:
     """The folder of raw data: `option`, else the environment's MMJAX_DATA, else None.
 
     Raises:
-        DataError: for a folder that was named and is not there.
+        DataError: the folder does not exist.
     """
-    named = option or os.environ.get(FOLDER_VARIABLE)
-    if not named:
+    given = option or os.environ.get(FOLDER_VARIABLE)
+    if not given:
         return None
-    folder = Path(os.path.expanduser(named))  # which leaves an unknown ~user as it is
+    folder = Path(os.path.expanduser(given))  # does not fail for an unknown ~user
     if not folder.is_dir():
         origin = "--data-dir" if option else FOLDER_VARIABLE
         raise DataError(
-            f"The data folder {folder}, named by {origin}, is no folder: make it, or name the "
-            "one that holds the data."
+            f"The data folder {folder} (from {origin}) does not exist or is not a folder: set "
+            f"{origin} to the folder that holds the data."
         )
     return folder
 
 
 def describe(dataset: Dataset) -> str:
-    """The catalogue's entry of a data set as plain text, for `mmjax data info`."""
+    """The description of a data set as plain text, for `mmjax data info`."""
     about = dataset.about
     lines = [f"{dataset.name}: {about.title}", "", f"splits    {', '.join(dataset.splits)}"]
-    for name, look in dataset.modalities.items():
-        extra = f", {look.sample_rate} Hz" if look.sample_rate else ""
-        extra += f", {look.vocabulary} word ids" if look.vocabulary else ""
-        shape = "x".join(map(str, look.shape)) or f"of {', '.join(look.parts)}"
-        lines.append(f"modality  {name}: {look.kind} {shape}{extra}")
+    for name, modality in dataset.modalities.items():
+        extra = f", {modality.sample_rate} Hz" if modality.sample_rate else ""
+        extra += f", {modality.vocabulary} word ids" if modality.vocabulary else ""
+        shape = "x".join(map(str, modality.shape)) or f"of {', '.join(modality.parts)}"
+        lines.append(f"modality  {name}: {modality.kind} {shape}{extra}")
     for name, target in dataset.targets.items():
         lines.append(f"target    {name}: {describe_target(target)}")
     lines += [f"citation  {about.citation}", f"licence   {about.licence}"]
@@ -83,12 +83,12 @@ def describe(dataset: Dataset) -> str:
         lines += [f"original  {about.homepage}"]
         lines += [f"file      {name}  SHA-256 {value}" for name, value in about.files.items()]
     else:
-        lines += ["file      none: it is embedded"]
+        lines += ["file      none needed: the data is built in"]
     return "\n".join(lines)
 
 
 def describe_target(target: Target) -> str:
-    """What is predicted, in a few words."""
+    """A target in a few words."""
     shape = "x".join(map(str, target.shape))
     words = {
         "class": f"{target.classes} classes",
@@ -104,11 +104,11 @@ def verify(dataset: Dataset | type[Dataset], folder: Path | None) -> dict[str, s
 
     Args:
         dataset: the data set.
-        folder: the folder of raw data; None where none was named.
+        folder: the folder of raw data; None if none was given.
 
     Returns:
-        Every name in `about.files` -> `ok`, or a sentence with what is wrong and how to fix it.
-        Empty for an embedded data set.
+        Every name in `about.files` -> `ok`, or a sentence with the problem and the fix. Empty for
+        a built-in data set.
     """
     status = {}
     for name, expected in dataset.about.files.items():
@@ -120,26 +120,26 @@ def verify(dataset: Dataset | type[Dataset], folder: Path | None) -> dict[str, s
         status[name] = "ok"
         if found != expected:
             status[name] = (
-                f"{name} is not the published one: its SHA-256 is {found}, not {expected}; get it "
-                f"again from {dataset.about.homepage}."
+                f"{name} is not the published file: its SHA-256 is {found}, not {expected}; "
+                f"download it again from {dataset.about.homepage}."
             )
     return status
 
 
 def fingerprint(dataset: Dataset, folder: Path | None) -> dict[str, str]:
-    """What data a run has seen, to be kept beside its results.
+    """Hashes of the data of a run, to be stored with its results.
 
     Args:
         dataset: the data set.
-        folder: the folder of raw data; None where none was named.
+        folder: the folder of raw data; None if none was given.
 
     Returns:
-        Every name in `about.files` -> SHA-256 as found. For a data set without files: `name/split`
-        -> SHA-256 over its size and first 64 examples, which changes with its config, with the
-        package that ships it, and with NumPy's random numbers.
+        Every name in `about.files` -> SHA-256 of the file that was found. For a data set without
+        files: `name/split` -> SHA-256 over its size and first 64 examples, which changes with its
+        config, with the package that ships it, and with NumPy's random numbers.
 
     Raises:
-        DataError: for a file that is missing.
+        DataError: a file is missing.
     """
     about = dataset.about
     if isinstance(dataset, Arrays):

@@ -1,4 +1,4 @@
-"""Examples as a data set declares them: masks of known targets, and what is refused."""
+"""Checks examples against the declaration of their data set, and adds masks of known targets."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,26 +11,26 @@ from mmjax.data.selection import Selected, labels_of
 from mmjax.errors import ConfigError, DataError
 from mmjax.structs import Batch, Modality, Target
 
-_LOOKED_AT = 64  # examples of every split that are checked before the first step
+_CHECKED = 64  # examples of every split that are checked before the first step
 
 
 def check_declaration(data: Dataset) -> None:
-    """Refuses a data set whose modalities or targets are not declared as such.
+    """Checks that a data set declares its modalities and targets with the right classes.
 
     Raises:
-        ConfigError: naming the modality or target and the fix.
+        ConfigError: it does not; names the modality or target and the fix.
     """
     for name, target in data.targets.items():
         if not isinstance(target, Target):
             raise ConfigError(
-                f"The data set {data.name!r} declares the target {name!r} as {target!r}: write "
-                "Target('class', 10) of mmjax.data for one of 10 classes, or another kind."
+                f"The data set {data.name!r} declares the target {name!r} as {target!r}: use a "
+                "mmjax.data.Target, such as Target('class', 10) for one of 10 classes."
             )
     for name, modality in data.modalities.items():
         if not isinstance(modality, Modality):
             raise ConfigError(
-                f"The data set {data.name!r} declares the modality {name!r} as {modality!r}: write "
-                "Modality('vector', (32,)) of mmjax.data, or another kind and shape."
+                f"The data set {data.name!r} declares the modality {name!r} as {modality!r}: use a "
+                "mmjax.data.Modality, such as Modality('vector', (32,))."
             )
         for path, part in _parts(name, modality):
             if part.vocabulary and part.dtype == "uint8":
@@ -50,13 +50,13 @@ def _parts(name: str, modality: Modality) -> list[tuple[str, Modality]]:
 
 
 def check_examples(data: Dataset, split: str, source: Source) -> None:
-    """Refuses a split without examples, or whose first ones are not as the data set declares them.
+    """Checks that a split has examples, and the first ones against the data set's declaration.
 
     Of a source whose arrays are in memory all examples are checked; of one that knows targets
     without making examples, all of these.
 
     Raises:
-        DataError: naming the modality or target and the fix.
+        DataError: a check fails; names the modality or target and the fix.
     """
     what = f"the split {split!r} of {data.name}"
     if not len(source):
@@ -64,13 +64,13 @@ def check_examples(data: Dataset, split: str, source: Source) -> None:
     if isinstance(source, ArraySource):
         batch = source.all()
     else:
-        batch = source.take(np.arange(min(len(source), _LOOKED_AT)))
+        batch = source.take(np.arange(min(len(source), _CHECKED)))
     rows = len(batch.ids)
     for name, modality in data.modalities.items():
         if name not in batch.inputs or name not in batch.present:
             raise DataError(
-                f"The modality {name!r} is declared, but not among the inputs of {what}: give its "
-                "values, and say in `present` where it is missing."
+                f"The modality {name!r} is declared, but not in the inputs of {what}: add its "
+                "values, and set `present` to False where it is missing."
             )
         _check_modality(name, modality, batch.inputs[name], rows, what)
     check_masks(batch.masks, batch.present, data.modalities, rows, what)
@@ -150,68 +150,68 @@ def _check_modality(name: str, modality: Modality, values: Any, rows: int, what:
         return
     if isinstance(values, Mapping):
         raise DataError(
-            f"The modality {name!r} of {what} is a dict, but is declared as one array: declare its "
-            "`parts`."
+            f"The modality {name!r} of {what} is a dict, but is declared as one array: declare "
+            "its `parts` in Modality."
         )
     if values.shape != (rows, *modality.shape):
         raise DataError(
             f"The modality {name!r} of {what} has examples of the shape {values.shape[1:]}, but is "
-            f"declared as {modality.shape}: correct the one or the other."
+            f"declared as {modality.shape}: correct the data or the declaration."
         )
     declared = np.dtype(modality.dtype)
     fits = np.can_cast(values.dtype, declared, "same_kind")
     if not fits or (values.dtype == np.uint8) != (declared == np.uint8):
         raise DataError(
-            f"The modality {name!r} of {what} holds {values.dtype}, but is declared as {declared}: "
-            f"convert the values, or declare Modality(..., dtype={str(values.dtype)!r})."
+            f"The modality {name!r} of {what} has dtype {values.dtype}, but is declared as "
+            f"{declared}: convert the values, or declare Modality(..., "
+            f"dtype={str(values.dtype)!r})."
         )
     if modality.vocabulary and ((values < 0) | (values >= modality.vocabulary)).any():
         wrong = values[(values < 0) | (values >= modality.vocabulary)]
         raise DataError(
-            f"The modality {name!r} of {what} holds the id {wrong[0]}, but its vocabulary of "
-            f"{modality.vocabulary} ends with {modality.vocabulary - 1}: correct the one or the "
-            "other."
+            f"The modality {name!r} of {what} has the id {wrong[0]}, but the ids of its vocabulary "
+            f"are 0 to {modality.vocabulary - 1}: correct the data or the declared vocabulary."
         )
 
 
 def with_known_targets(batch: Batch, targets: Mapping[str, Target], what: str) -> Batch:
-    """The batch with a mask for each declared target, false where the target is not known.
+    """The batch with a mask for each declared target, False where the target is unknown.
 
-    A class or label of -1, and a NaN, is not known. What is not known is replaced by zero.
+    A class or label of -1 and a NaN are unknown. Unknown values are replaced by zero.
 
     Args:
         batch: of NumPy arrays.
         targets: as the data set declares them.
-        what: whose examples they are ("the split 'train' of mine"), for the message.
+        what: the origin of the examples ("the split 'train' of mine"), for the message.
 
     Raises:
-        DataError: for a target that is absent, of another shape or type, or out of its range.
+        DataError: a target is missing, has another shape or dtype, or is out of its range.
     """
     values, masks = dict(batch.targets), dict(batch.target_masks)
     for name, target in targets.items():
         if name not in values:
             raise DataError(
-                f"The target {name!r} is declared, but not among the targets of {what}: give its "
-                "values, -1 or NaN where it is not known."
+                f"The target {name!r} is declared, but not in the targets of {what}: add its "
+                "values, with -1 or NaN where it is unknown."
             )
         array = np.asarray(values[name])
         if array.shape[1:] != target.example_shape:
             raise DataError(
                 f"The target {name!r} of {what} has examples of the shape {array.shape[1:]}, but "
-                f"is declared as {target.example_shape}: correct the one or the other."
+                f"is declared as {target.example_shape}: correct the data or the declaration."
             )
         if array.dtype.kind not in "biuf":
             raise DataError(
-                f"The target {name!r} of {what} holds {array.dtype}: give numbers, such as the "
-                "number of each class."
+                f"The target {name!r} of {what} has dtype {array.dtype}: give numbers, such as a "
+                "number for each class."
             )
         known = _KNOWN.get(target.kind, _finite)(array, target)
         if name in masks:
             mask = np.asarray(masks[name])
             if mask.dtype != bool or mask.shape != array.shape[: mask.ndim]:
                 raise DataError(
-                    f"The mask of the target {name!r} of {what} has the type {mask.dtype} and the "
-                    f"shape {mask.shape}: give one bool for each example, or each of its values."
+                    f"The mask of the target {name!r} of {what} has dtype {mask.dtype} and shape "
+                    f"{mask.shape}: give one bool for each example, or for each of its values."
                 )
             known = known & mask.reshape(mask.shape + (1,) * (known.ndim - mask.ndim))
         _check_range(name, target, array, known, batch.ids, what)
@@ -244,7 +244,7 @@ _KNOWN = {
 def _check_range(
     name: str, target: Target, array: np.ndarray, known: np.ndarray, ids: np.ndarray, what: str
 ) -> None:
-    """Refuses values that are known and that the target cannot have."""
+    """Checks that the known values of a target are in its range."""
     if target.kind in ("class", "tokens"):
         noun = "class" if target.kind == "class" else "token"
         wrong = known & ((array < 0) | (array >= target.classes))
@@ -252,16 +252,16 @@ def _check_range(
             wrong |= known & (array != np.floor(array))
         reason = (
             f"but its {target.classes} {noun}{'es' if noun == 'class' else 's'} are numbered from "
-            f"0 to {target.classes - 1}: number them so"
+            f"0 to {target.classes - 1}: use these numbers"
         )
         if noun == "class":
-            reason += ", and give -1 where the class is not known"
+            reason += ", and -1 where the class is unknown"
     elif target.kind == "labels":
         wrong = known & ((array < 0) | (array > 1))
-        reason = "but a label is from 0 to 1: give 0 or 1, and -1 or NaN where it is not known"
+        reason = "but a label is from 0 to 1: give 0 or 1, and -1 or NaN where it is unknown"
     elif array.dtype.kind == "f":
         wrong = known & np.isinf(array)
-        reason = "which is infinite: give a finite number, and NaN where it is not known"
+        reason = "which is infinite: give a finite number, and NaN where it is unknown"
     else:
         return
     if wrong.any():

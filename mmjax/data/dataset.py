@@ -1,4 +1,4 @@
-"""What a data set is: a frozen config that knows its modalities and loads random-access sources."""
+"""The base classes of data: a data set, a frozen config, and its sources with random access."""
 
 import abc
 import dataclasses
@@ -16,16 +16,16 @@ __all__ = ["About", "ArraySource", "Dataset", "Modality", "Source", "Target"]
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """The catalogue's entry of a data set: where it comes from and how to know its files.
+    """The catalogue's entry of a data set: its origin and the hashes of its files.
 
     Attributes:
         title: one line.
-        citation: whom to cite.
-        licence: under which terms it may be used.
-        homepage: where the original is to be had; empty for an embedded one.
+        citation: the publication to cite.
+        licence: terms of use.
+        homepage: where to download the original; empty for a built-in data set.
         files: path relative to the data folder -> SHA-256 of the file; for a folder of many files,
-            `folder/` -> SHA-256 over the lines `<sha256 of file>  <path>` of the files in it and
-            in its subfolders, by path.
+            `folder/` -> SHA-256 over the lines `<sha256 of file>  <path>` of all files in it and
+            in its subfolders, sorted by path.
     """
 
     title: str
@@ -37,9 +37,10 @@ class About:
 
 @runtime_checkable
 class Source(Protocol):
-    """The examples of one split, in random access. Example i never changes.
+    """The examples of one split, with random access. Example i never changes.
 
-    One that knows its labels without making its examples has them as `targets`, name -> [N, ...].
+    A source that knows its targets without making the examples can have an attribute `targets`,
+    name -> [N, ...].
     """
 
     def __len__(self) -> int: ...
@@ -50,7 +51,7 @@ class Source(Protocol):
 
 
 class Dataset(abc.ABC):
-    """Base of the data sets: a frozen dataclass that says how its examples are made."""
+    """Base of the data sets: a frozen dataclass that defines its examples."""
 
     name: ClassVar[str]
     about: ClassVar[About]
@@ -59,12 +60,12 @@ class Dataset(abc.ABC):
     @property
     @abc.abstractmethod
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
 
     @property
     @abc.abstractmethod
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
 
     @abc.abstractmethod
     def load(self, split: str, folder: Path | None) -> Source:
@@ -72,32 +73,32 @@ class Dataset(abc.ABC):
 
         Args:
             split: one of `splits`.
-            folder: the folder of raw data, one subfolder a data set; None where none was named.
+            folder: the folder of raw data, with a subfolder per data set; None if none was given.
 
         Raises:
-            ConfigError: for a split that is not there.
-            DataError: for a file that is missing or damaged.
+            ConfigError: the split does not exist.
+            DataError: a file is missing or damaged.
         """
 
     def check_split(self, split: str) -> None:
-        """Raises ConfigError for a split that is not one of `splits`."""
+        """Raises a ConfigError for a split that is not one of `splits`."""
         if split not in self.splits:
             raise unknown_name(f"split of {self.name}", split, self.splits)
 
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:
-    """A source whose examples all sit in memory: every array has one row for each example.
+    """A source with all examples in memory: every array has one row per example.
 
     Attributes:
         inputs: modality -> [N, ...], or a dict of such arrays.
-        targets: name -> [N, ...]; a label of -1 and a NaN mean that it is not known.
+        targets: name -> [N, ...]; a label of -1 and a NaN mean unknown.
         masks: modality -> [N, T] bool, the valid positions of a sequence.
-        present: modality -> [N] bool; a modality that is not named is present in all examples.
+        present: modality -> [N] bool; a modality without an entry is present in all examples.
         target_masks: name -> [N] or [N, ...] bool, whether the target is known.
 
     Raises:
-        DataError: for arrays of unequal length, or of Python objects.
+        DataError: arrays have unequal lengths or hold Python objects.
     """
 
     inputs: Mapping[str, Any]
@@ -116,14 +117,14 @@ class ArraySource:
                         "rows all have the same shape."
                     )
                 if array.ndim == 0:
-                    raise DataError(f"{name} is a single value: give one row for each example.")
+                    raise DataError(f"{name} is a single value: give one row per example.")
                 lengths[name] = len(array)
         for name, length in lengths.items():
             first = next(iter(lengths))
             if length != lengths[first]:
                 raise DataError(
-                    f"{name} has {length} rows, but {first} has {lengths[first]}: give both the "
-                    "same examples."
+                    f"{name} has {length} rows, but {first} has {lengths[first]}: give arrays with "
+                    "one row per example."
                 )
 
     def __len__(self) -> int:
@@ -159,7 +160,7 @@ class ArraySource:
 
 
 def named_arrays(tree: Any, path: str) -> list[tuple[str, np.ndarray]]:
-    """The arrays of a tree of dicts, each with its dotted path, in the order of the dicts."""
+    """The arrays of nested dicts, each with its dotted path, in the order of the dicts."""
     if not isinstance(tree, Mapping):
         return [(path, tree)]
     return [

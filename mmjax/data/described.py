@@ -1,4 +1,4 @@
-"""A data set known by its description alone: enough to use a model, not to load examples."""
+"""The description of a data set: enough to use a trained model, but without examples."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from mmjax.structs import Modality, Target
 
 @dataclasses.dataclass(frozen=True)
 class DescribedData(Dataset):
-    """What a run keeps of a data set that it cannot load again by itself.
+    """The description of a data set that a run saves.
 
     Attributes:
-        name: of the data set.
-        described_modalities: modality -> what one example of it is.
-        described_targets: target -> what was to be predicted.
+        name: name of the data set.
+        described_modalities: modality -> its declaration.
+        described_targets: target -> its declaration.
         described_splits: names of its splits.
-        sha256: of the arrays that a program gave; empty where they are not known.
+        sha256: SHA-256 of the arrays of an `Arrays` data set; else empty.
     """
 
     name: str  # type: ignore[misc]
@@ -36,12 +36,12 @@ class DescribedData(Dataset):
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
         return dict(self.described_modalities)
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
         return dict(self.described_targets)
 
     @property
@@ -50,12 +50,12 @@ class DescribedData(Dataset):
         return tuple(self.described_splits)
 
     def load(self, split: str, folder: Path | None) -> Source:
-        """Refuses: there are no examples here.
+        """Not possible: a description has no examples.
 
         Raises:
-            DataError: always, saying where examples can come from.
+            DataError: always; says where examples can come from.
         """
         raise DataError(
-            f"The examples of {self.name!r} are not kept with the run, as a program gave them: run "
-            "that program again, or give arrays to `run.predict`, which needs no data set."
+            f"The examples of {self.name!r} are not saved with the run: run the program that made "
+            "the run again, or give arrays to `run.predict`, which needs no data set."
         )

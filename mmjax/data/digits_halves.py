@@ -1,4 +1,4 @@
-"""`digits_halves`: the real 8x8 digits that scikit-learn ships, left half and right half.
+"""`digits_halves`: the left and right halves of the real 8x8 digits that scikit-learn ships.
 
 Reference:
     Andrew, Arora, Bilmes and Livescu, "Deep canonical correlation analysis", ICML 2013, section
@@ -14,14 +14,14 @@ import numpy as np
 from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Target
 
 _SIZES = {"train": 1_197, "valid": 200, "test": 400}
-_SPLIT_SEED = 0  # of the permutation that makes the splits: they are the same for everybody
+_SPLIT_SEED = 0  # of the permutation that makes the splits, the same for all users
 
 
 @dataclasses.dataclass(frozen=True)
 class DigitsHalves(Dataset):
     """1,797 handwritten digits of 8x8 pixels in [0, 1]: columns 0-3 and columns 4-7.
 
-    Embedded: nothing has to be downloaded. Splits: train 1,197, valid 200, test 400.
+    Built in: nothing has to be downloaded. Splits: train 1,197, valid 200, test 400.
     """
 
     name: ClassVar[str] = "digits_halves"
@@ -34,23 +34,23 @@ class DigitsHalves(Dataset):
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
         return {"left": Modality("vector", (32,)), "right": Modality("vector", (32,))}
 
     @property
     def layouts(self) -> dict[str, tuple[int, int]]:
-        """Modality -> height and width of the picture that its vector is; for previews."""
+        """Modality -> height and width of its image, for previews."""
         return {"left": (8, 4), "right": (8, 4)}
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
         return {"label": Target("class", 10)}
 
     def load(self, split: str, folder: Path | None = None) -> ArraySource:
-        """Opens a split; `folder` is not looked at. See `Dataset.load`."""
+        """Opens a split; `folder` is not used. See `Dataset.load`."""
         self.check_split(split)
-        from sklearn.datasets import load_digits  # here, for it takes a second to import
+        from sklearn.datasets import load_digits  # here, because the import takes a second
 
         digits = load_digits()
         order = np.random.default_rng(_SPLIT_SEED).permutation(len(digits.target))

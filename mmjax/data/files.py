@@ -1,4 +1,4 @@
-"""The raw files of data sets: finding them in the data folder, knowing them by their SHA-256."""
+"""The raw files of data sets: finding them in the data folder, and their SHA-256."""
 
 import hashlib
 from pathlib import Path
@@ -10,27 +10,27 @@ FOLDER_VARIABLE = "MMJAX_DATA"
 
 
 def require(folder: Path | None, relative: str, about: About) -> Path:
-    """Where a file or folder of a data set lies, which is checked to be there.
+    """The path of a file or folder of a data set; checks that it exists.
 
     Args:
-        folder: the folder of raw data; None where none was named.
-        relative: path of a file below it, or of a folder, then ending in `/`.
-        about: the entry of the data set, which says where the original is to be had.
+        folder: the folder of raw data; None if none was given.
+        relative: path of a file below it, or of a folder, ending in `/`.
+        about: the entry of the data set, with the source of the original.
 
     Raises:
-        DataError: where there is no folder, or no such file in it.
+        DataError: no folder was given, or it does not have the file.
     """
-    original = f"; the original is to be had from {about.homepage}" if about.homepage else ""
+    original = f"; download the original from {about.homepage}" if about.homepage else ""
     if folder is None:
         raise DataError(
-            f"No data folder was named: set {FOLDER_VARIABLE} or --data-dir to the folder that "
+            f"No data folder was given: set {FOLDER_VARIABLE} or --data-dir to the folder that "
             f"holds {relative}{original}."
         )
     path = folder / relative
     if not (path.is_dir() if relative.endswith("/") else path.is_file()):
         raise DataError(
-            f"The data folder {folder} does not hold {relative}: put it there, or set "
-            f"{FOLDER_VARIABLE} or --data-dir to the folder that holds it{original}."
+            f"The data folder {folder} does not have {relative}: put it there, or set "
+            f"{FOLDER_VARIABLE} or --data-dir to the folder that has it{original}."
         )
     return path
 
@@ -39,23 +39,24 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        DataError: for a file that is missing or cannot be read.
+        DataError: the file is missing or cannot be read.
     """
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}: put it there.") from error
+        raise DataError(f"The file {path} does not exist: put it there.") from error
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read ({error.strerror}): check its permissions and its disk."
+            f"The file {path} cannot be read ({error.strerror}): check its permissions and the "
+            "disk."
         ) from error
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, or of a folder by the rule of `About.files`, in hexadecimal.
+    """The SHA-256 of a file, or of a folder as defined in `About.files`, in hexadecimal.
 
     Raises:
-        DataError: for a file that cannot be read.
+        DataError: a file cannot be read.
     """
     if not path.is_dir():
         return hashlib.sha256(read_bytes(path)).hexdigest()

@@ -14,7 +14,7 @@ from mmjax.data.wav import read_wav
 from mmjax.errors import DataError
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
-TAKES = 50  # recordings a speaker and digit, with the indices 0 to 49
+TAKES = 50  # recordings per speaker and digit, with the indices 0 to 49
 SAMPLE_RATE = 8_000
 FOLDER = "fsdd/recordings/"
 
@@ -31,9 +31,9 @@ class Clips:
 
     Attributes:
         names: the file names, [N].
-        waveforms: [N, S] float32 in [-1, 1], zero behind the end of a clip.
-        lengths: [N] int64, valid samples of each.
-        digits: [N] int32, what is said.
+        waveforms: [N, S] float32 in [-1, 1], zero after the end of a clip.
+        lengths: [N] int64, number of valid samples.
+        digits: [N] int32, the spoken digit.
     """
 
     names: tuple[str, ...]
@@ -45,18 +45,18 @@ class Clips:
 def load_clips(takes: Collection[int], samples: int, folder: Path | None, about: About) -> Clips:
     """Reads the recordings with the given indices: all digits, all speakers.
 
-    The folder has to hold the whole data set and nothing else, so that nobody trains on less, or on
-    other clips, than they believe.
+    The folder must hold the complete data set and nothing else, so that nobody trains on fewer or
+    on other clips without noticing.
 
     Args:
         takes: indices of the recordings, from 0 to 49.
         samples: length to which the clips are cut or zero-padded at their end.
-        folder: the folder of raw data that holds `fsdd/recordings/`; None where none was named.
-        about: the entry of the data set that asks.
+        folder: the folder of raw data that holds `fsdd/recordings/`; None if none was given.
+        about: the entry of the data set that uses the clips.
 
     Raises:
-        DataError: for a folder that is missing, empty or incomplete, a file that does not belong
-            to the data set, or one that is damaged.
+        DataError: the folder is missing, empty or incomplete, or has a file that is damaged or
+            does not belong to the data set.
     """
     recordings = require(folder, FOLDER, about)
     _check_names(recordings)
@@ -72,7 +72,7 @@ def load_clips(takes: Collection[int], samples: int, folder: Path | None, about:
 
 
 def _check_names(recordings: Path) -> None:
-    again = f"get the recordings again from {HOMEPAGE}"
+    again = f"download the recordings again from {HOMEPAGE}"
     found = sorted(path.name for path in recordings.iterdir())
     if not found:
         raise DataError(f"{recordings} is empty: {again}.")
@@ -85,8 +85,8 @@ def _check_names(recordings: Path) -> None:
             )
         if parts[2] not in SPEAKERS or int(parts[3]) >= TAKES:
             raise DataError(
-                f"{recordings / name} is not of the {len(SPEAKERS)} speakers "
-                f"({', '.join(SPEAKERS)}) and {TAKES} recordings each: remove it from the folder."
+                f"{recordings / name} is not one of the {TAKES} recordings of each of the "
+                f"{len(SPEAKERS)} speakers ({', '.join(SPEAKERS)}): remove it from the folder."
             )
     expected = [
         f"{digit}_{speaker}_{take}.wav"

@@ -15,7 +15,7 @@ from mmjax.data.files import read_bytes
 from mmjax.errors import DataError
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_GET_AGAIN = "get the original file again"
+_GET_AGAIN = "download the original file again"
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -25,10 +25,10 @@ def read_idx(path: Path) -> np.ndarray:
         path: the file.
 
     Returns:
-        The array, in the shape and type that the file states, in this machine's byte order.
+        The array, with the shape and dtype in the file's header, in native byte order.
 
     Raises:
-        DataError: for a file that is missing, damaged or not in this format.
+        DataError: the file is missing, damaged or not in this format.
     """
     data = read_bytes(path)
     if path.suffix == ".gz":
@@ -37,8 +37,8 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataError(f"{path} ends after {len(data)} bytes, inside its header: {_GET_AGAIN}.")
     if data[:2] != b"\0\0":
         raise DataError(
-            f"{path} is not an idx file, since its magic number is 0x{data[:4].hex()} and not "
-            f"0x0000....: {_GET_AGAIN}."
+            f"{path} is not an idx file (its magic number is 0x{data[:4].hex()}, not 0x0000....): "
+            f"{_GET_AGAIN}."
         )
     kind, dims = data[2], data[3]
     if kind not in _TYPES:
@@ -54,22 +54,22 @@ def read_idx(path: Path) -> np.ndarray:
     dtype = np.dtype(_TYPES[kind])
     expected = header + math.prod(shape) * dtype.itemsize
     if len(data) != expected:
-        trouble = "is cut short" if len(data) < expected else "has bytes after its end"
+        problem = "is cut short" if len(data) < expected else "has bytes after its end"
         raise DataError(
-            f"{path} {trouble}: {len(data):,} bytes where its header of shape {shape} says "
-            f"{expected:,}; {_GET_AGAIN}."
+            f"{path} {problem} ({len(data):,} bytes, but {expected:,} for the shape {shape} in its "
+            f"header): {_GET_AGAIN}."
         )
     return np.frombuffer(data, dtype, offset=header).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def _decompress(path: Path, data: bytes) -> bytes:
     if data[:2] != b"\x1f\x8b":
-        raise DataError(f"{path} is not compressed with gzip, as its name says: {_GET_AGAIN}.")
+        raise DataError(f"{path} is not a gzip file, although it ends in .gz: {_GET_AGAIN}.")
     try:
         return gzip.decompress(data)
     except EOFError as error:
         raise DataError(
-            f"{path} is cut short: its gzip stream has no end; {_GET_AGAIN}."
+            f"{path} is cut short (its gzip stream has no end): {_GET_AGAIN}."
         ) from error
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is damaged: gzip says {error!s}; {_GET_AGAIN}.") from error
+        raise DataError(f"{path} is damaged (gzip: {error!s}): {_GET_AGAIN}.") from error

@@ -1,19 +1,18 @@
-"""Geometry of pictures, a batch at a time, on the host."""
+"""Geometric transformations of batches of images, on the host."""
 
 import numpy as np
 
 
 def rotate(images: np.ndarray, angles: np.ndarray, shifts: np.ndarray | None = None) -> np.ndarray:
-    """Rotates images about their middle, then shifts them: bilinear, with zeros outside.
+    """Rotates images about their centre, then shifts them, with bilinear interpolation.
 
-    The value at a pixel is that of the image at the place which the rotation brings there, weighted
-    from the four pixels around it. The same as `scipy.ndimage.rotate` of order 1 in its mode
-    `grid-constant`, but a batch at a time.
+    Outside, images are zero. Equals `scipy.ndimage.rotate` with order 1 and mode `grid-constant`,
+    but works on batches.
 
     Args:
         images: [B, S, S] float32.
-        angles: [B] in radians; positive ones rotate counter-clockwise, rows counted downwards.
-        shifts: [B, 2] in pixels, downwards and to the right; none if None.
+        angles: [B] in radians; positive angles rotate counter-clockwise.
+        shifts: [B, 2] in pixels, downwards and to the right; None for no shift.
 
     Returns:
         [B, S, S] float32.
@@ -27,7 +26,7 @@ def rotate(images: np.ndarray, angles: np.ndarray, shifts: np.ndarray | None = N
         down, right = down - moved[:, 0], right - moved[:, 1]
     cos = np.cos(angles).astype(np.float32)[:, None, None]
     sin = np.sin(angles).astype(np.float32)[:, None, None]
-    # A frame of two zeros, to which all places outside are moved: they find only zeros around.
+    # A border of two zeros: coordinates outside are clipped into it, where all values are zero.
     framed = np.zeros((count, side + 4, side + 4), np.float32)
     framed[:, 2:-2, 2:-2] = images
     outermost = np.float32(side + 2)

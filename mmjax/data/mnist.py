@@ -1,4 +1,4 @@
-"""The arrays of MNIST, checked: what the data sets made from MNIST share."""
+"""Loads and checks the arrays of MNIST, for all data sets that are made from it."""
 
 from pathlib import Path
 from typing import Literal
@@ -40,36 +40,36 @@ def load_mnist(part: Part, folder: Path | None, about: About) -> tuple[np.ndarra
 
     Args:
         part: `train` (60,000 images) or `t10k` (10,000).
-        folder: the folder of raw data that holds `mnist/`; None where none was named.
-        about: the entry of the data set that asks.
+        folder: the folder of raw data that holds `mnist/`; None if none was given.
+        about: the entry of the data set that uses MNIST.
 
     Returns:
         images [N, 28, 28] uint8 and labels [N] int32 from 0 to 9.
 
     Raises:
-        DataError: for a file that is missing, damaged, or not that part of MNIST.
+        DataError: a file is missing, damaged, or not that part of MNIST.
     """
     images_path = require(folder, f"mnist/{part}-images-idx3-ubyte.gz", about)
     labels_path = require(folder, f"mnist/{part}-labels-idx1-ubyte.gz", about)
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.shape[1:] != (SIDE, SIDE) or images.dtype != np.uint8:
         raise DataError(
-            f"{images_path} holds {images.dtype} of shape {images.shape}, not uint8 images of "
-            f"{SIDE}x{SIDE}: get the original file again."
+            f"{images_path} has {images.dtype} values of shape {images.shape}, not uint8 images of "
+            f"{SIDE}x{SIDE}: download the original file again."
         )
     if labels.ndim != 1 or not np.all((labels >= 0) & (labels <= 9)):
         raise DataError(
-            f"{labels_path} holds an array of shape {labels.shape} that is not a list of labels "
-            "from 0 to 9: get the original file again."
+            f"{labels_path} has an array of shape {labels.shape} that is not a list of labels from "
+            "0 to 9: download the original file again."
         )
     if len(images) != len(labels):
         raise DataError(
-            f"{images_path} holds {len(images):,} images, but {labels_path.name} {len(labels):,} "
-            "labels: get both original files again."
+            f"{images_path} has {len(images):,} images, but {labels_path.name} has "
+            f"{len(labels):,} labels: download both original files again."
         )
     if len(images) != _SIZES[part]:
         raise DataError(
-            f"{images_path} holds {len(images):,} images where MNIST has {_SIZES[part]:,}: get the "
-            "original file again."
+            f"{images_path} has {len(images):,} images, but MNIST has {_SIZES[part]:,}: download "
+            "the original file again."
         )
     return images, labels.astype(np.int32)

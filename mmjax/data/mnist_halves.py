@@ -1,4 +1,4 @@
-"""`mnist_halves`: MNIST, left half and right half.
+"""`mnist_halves`: the left and right halves of MNIST images.
 
 Reference:
     Andrew, Arora, Bilmes and Livescu, "Deep canonical correlation analysis", ICML 2013, section
@@ -15,7 +15,7 @@ from mmjax.data import mnist
 from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Target
 
 _TRAIN_SIZE = 54_000  # of the 60,000 official training images; the rest is `valid`
-_SPLIT_SEED = 0  # of the permutation that makes the splits: they are the same for everybody
+_SPLIT_SEED = 0  # of the permutation that makes the splits, the same for all users
 _HALF = mnist.SIDE // 2
 
 
@@ -38,18 +38,18 @@ class MNISTHalves(Dataset):
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
         half = Modality("vector", (mnist.SIDE * _HALF,))
         return {"left": half, "right": half}
 
     @property
     def layouts(self) -> dict[str, tuple[int, int]]:
-        """Modality -> height and width of the picture that its vector is; for previews."""
+        """Modality -> height and width of its image, for previews."""
         return {"left": (mnist.SIDE, _HALF), "right": (mnist.SIDE, _HALF)}
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
         return {"label": Target("class", 10)}
 
     def load(self, split: str, folder: Path | None) -> ArraySource:

@@ -1,4 +1,4 @@
-"""`noisy_mnist`: a rotated MNIST digit, and another image of the same digit under noise.
+"""`noisy_mnist`: a rotated MNIST image, and another image of the same digit with noise.
 
 Reference:
     Wang, Arora, Livescu and Bilmes, "On deep multi-view representation learning", ICML 2015.
@@ -17,24 +17,24 @@ from mmjax.errors import ConfigError
 
 _TRAIN_SIZE = 50_000  # of the 60,000 official training images; the rest is `valid`
 _LARGEST_ANGLE = np.pi / 4
-_CHUNK = 200  # images at once: more of them no longer fit into the processor's cache
+_CHUNK = 200  # images at once, so that they fit into the processor's cache
 
 
 @dataclasses.dataclass(frozen=True)
 class NoisyMNIST(Dataset):
     """Two views of a digit that have only its class in common.
 
-    `rotated` is a digit with pixels in [0, 1], rotated about its middle by an angle that is uniform
-    in [-pi/4, pi/4], as large as before. `noisy` is another image of the same class and split, plus
-    noise uniform in [0, 1] at every pixel, above 1 set to 1. Both are vectors of 784.
+    `rotated` is an image with pixels in [0, 1], rotated about its centre by an angle that is
+    uniform in [-pi/4, pi/4]. `noisy` is another image of the same class and split, plus noise
+    uniform in [0, 1] at every pixel, clipped at 1. Both are vectors of 784.
 
-    The partner is drawn uniformly from the other images of the class, with replacement: an image
-    may be in several pairs, or in none, as `noisy`, and is in exactly one as `rotated`. The paper
-    does not name the interpolation of the rotation; here it is bilinear, on a black ground.
+    The `noisy` image is drawn uniformly from the other images of the class, with replacement: an
+    image is `rotated` in exactly one pair, and `noisy` in any number of pairs. The paper does not
+    give the interpolation of the rotation; here it is bilinear, on a black background.
 
     Splits: train is the first 50,000 images of the official training part and valid its last
     10,000, test the official 10,000: the sizes of the paper (which of the 60,000 it tuned on is not
-    published). Images stay in their order, so example i of `rotated` is image i of the split.
+    published). Images keep their order, so example i of `rotated` is image i of the split.
 
     Angles, partners and noise are part of the data: those of example i are a function of (`seed`,
     split, i), the same in every epoch and run.
@@ -47,7 +47,7 @@ class NoisyMNIST(Dataset):
 
     name: ClassVar[str] = "noisy_mnist"
     about: ClassVar[About] = About(
-        title="Rotated digits of MNIST, each with another one of its class under noise",
+        title="Rotated MNIST digits, each paired with a noisy image of its class",
         citation=f"{mnist.CITATION}; the views: Wang, Arora, Livescu and Bilmes, ICML 2015",
         licence="freely used for research",
         homepage=mnist.HOMEPAGE,
@@ -60,22 +60,22 @@ class NoisyMNIST(Dataset):
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
         picture = Modality("vector", (mnist.SIDE * mnist.SIDE,))
         return {"rotated": picture, "noisy": picture}
 
     @property
     def layouts(self) -> dict[str, tuple[int, int]]:
-        """Modality -> height and width of the picture that its vector is; for previews."""
+        """Modality -> height and width of its image, for previews."""
         return {"rotated": (mnist.SIDE, mnist.SIDE), "noisy": (mnist.SIDE, mnist.SIDE)}
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
         return {"label": Target("class", 10)}
 
     def load(self, split: str, folder: Path | None) -> ArraySource:
-        """Opens a split, all of its examples made at once; see `Dataset.load`."""
+        """Opens a split and makes all its examples; see `Dataset.load`."""
         self.check_split(split)
         images, labels = mnist.load_mnist(
             "t10k" if split == "test" else "train", folder, self.about
@@ -104,18 +104,18 @@ class NoisyMNIST(Dataset):
 
 
 def draw_partners(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draws for every row another one with the same label, each of them equally likely.
+    """Draws for every row another row with the same label, uniformly.
 
     Args:
-        labels: [N] labels, each of which comes at least twice.
-        rng: draws; it is changed.
+        labels: [N] labels; each occurs at least twice.
+        rng: the generator; its state changes.
 
     Returns:
-        [N] rows.
+        [N] row numbers.
     """
     partners = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        ahead = rng.integers(1, len(rows), len(rows))  # never all around, to the row itself
+        ahead = rng.integers(1, len(rows), len(rows))  # not 0 or len(rows), the row itself
         partners[rows] = rows[(np.arange(len(rows)) + ahead) % len(rows)]
     return partners

@@ -11,7 +11,7 @@ import numpy as np
 from mmjax.data.files import read_bytes
 from mmjax.errors import DataError
 
-_GET_AGAIN = "get the file again"
+_GET_AGAIN = "make or download the file again"
 
 
 def read_npz(
@@ -21,20 +21,20 @@ def read_npz(
     gaps: Collection[str] = (),
     texts: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Reads arrays of finite numbers from an .npz file; other arrays in it are not looked at.
+    """Reads arrays of finite numbers from an .npz file; other arrays in it are ignored.
 
     Args:
         path: the file.
-        shapes: name of every array that is wanted -> the shape that it has to have.
-        gaps: names of those that may hold NaN, for what is not known.
-        texts: names of those that hold texts in place of numbers.
+        shapes: name -> required shape, for every array to read.
+        gaps: names of arrays that may hold NaN, for unknown values.
+        texts: names of arrays of strings instead of numbers.
 
     Returns:
-        Name -> array, in the type of the file.
+        Name -> array, with the dtype of the file.
 
     Raises:
-        DataError: for a file that is missing or damaged, or an array that is missing, pickled, of
-            another shape, or not of finite numbers (or texts).
+        DataError: the file is missing or damaged, or an array is missing, pickled, of another
+            shape, or not of finite numbers (or strings).
     """
     data = read_bytes(path)
     names = _names(path, data)
@@ -52,10 +52,10 @@ def read_npz(
 
 
 def read_all(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file, of any shape and finite or not, read without pickle.
+    """All arrays of an .npz file, of any shape, finite or not, read without pickle.
 
     Raises:
-        DataError: for a file that is missing or damaged, or an array of Python objects.
+        DataError: the file is missing or damaged, or an array holds Python objects.
     """
     data = read_bytes(path)
     names = _names(path, data)
@@ -64,29 +64,29 @@ def read_all(path: Path) -> dict[str, np.ndarray]:
 
 
 def _names(path: Path, data: bytes) -> list[str]:
-    """The names of the arrays, after all of the archive was compared with its checksums."""
+    """The names of the arrays; verifies all checksums of the archive."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             damaged = archive.testzip()
             members = archive.namelist()
-    # What zipfile raises for archives that are cut, changed, encrypted or of an unknown kind.
+    # The errors of zipfile for archives that are cut, changed, encrypted or of an unknown kind.
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{path} is damaged, or no .npz archive at all ({error}): {_GET_AGAIN}."
+            f"{path} is damaged or not an .npz archive ({error}): {_GET_AGAIN}."
         ) from error
     if damaged:
-        raise DataError(f"{path} is damaged: the checksum of {damaged} is wrong; {_GET_AGAIN}.")
+        raise DataError(f"{path} is damaged (the checksum of {damaged} is wrong): {_GET_AGAIN}.")
     return [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
 
 
 def _plain(path: Path, archive: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """An array of numbers or texts."""
+    """An array of numbers or strings."""
     try:
         array = archive[name]
-    except ValueError as error:  # of NumPy, for pickled objects and for what is no array
+    except ValueError as error:  # from NumPy, for pickled objects and files that are not arrays
         raise DataError(
-            f"The array {name} of {path} cannot be read, since only plain numbers can, never "
-            f"pickled objects: {_GET_AGAIN}."
+            f"The array {name} of {path} cannot be read, because it is not an array of plain "
+            "numbers or strings: save it as such, since pickled objects are never read."
         ) from error
     if not isinstance(array, np.ndarray):
         raise DataError(f"{name} of {path} is no array of numbers: {_GET_AGAIN}.")
@@ -103,11 +103,11 @@ def _array(
 ) -> np.ndarray:
     array = _plain(path, archive, name)
     if array.dtype.kind not in ("U" if text else "iuf"):
-        what = "texts" if text else "numbers"
-        raise DataError(f"{name} of {path} is no array of {what}: {_GET_AGAIN}.")
+        what = "strings" if text else "numbers"
+        raise DataError(f"{name} of {path} is not an array of {what}: {_GET_AGAIN}.")
     if array.shape != shape:
         raise DataError(
-            f"The array {name} of {path} has the shape {array.shape} where {shape} is expected: "
+            f"The array {name} of {path} has the shape {array.shape}, but must have {shape}: "
             f"{_GET_AGAIN}."
         )
     if not text and not (np.isfinite(array) | (gaps & np.isnan(array))).all():

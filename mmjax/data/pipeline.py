@@ -1,7 +1,7 @@
 """Batches of a source: endless and shuffled for training, once and in order for evaluation.
 
-`batch_size` counts the rows of a batch over all processes. With several processes each gets its own
-consecutive rows of every batch, so that together they hold what one process alone would.
+`batch_size` is the number of rows of a batch over all processes. With several processes, each gets
+its own consecutive rows of every batch, so that all of them make the same batch as one process.
 """
 
 import dataclasses
@@ -42,25 +42,25 @@ def train_batches(
 
     Args:
         source: the examples.
-        batch_size: rows a batch, over all processes.
-        seed: of the order and the transforms.
-        transforms: applied one after the other.
+        batch_size: rows per batch, over all processes.
+        seed: seed of the order and the transforms.
+        transforms: applied in order.
         threads: threads that make batches; in each worker, if there are workers.
-        buffer: batches that the threads may be ahead.
+        buffer: batches that are prefetched.
         workers: processes that make batches, each with its own copy of the source, for a source
-            that is slow in Python; 0 makes them in this process. The script of a program that asks
-            for workers needs an `if __name__ == "__main__"` guard.
-        process_index: which of the processes of the run this is.
-        process_count: how many there are.
-        targets: as the data set declares them; each gets a mask of where it is known.
-        name: of the data set, for error messages.
+            that is slow in Python; 0 makes them in this process. A script that uses workers needs
+            an `if __name__ == "__main__"` guard.
+        process_index: index of this process among those of the run.
+        process_count: number of processes of the run.
+        targets: as the data set declares them; each gets a mask of its known values.
+        name: name of the data set, for error messages.
 
     Returns:
         The iterator. Its leaves are NumPy arrays of `batch_size // process_count` rows.
 
     Raises:
-        ConfigError: for a batch that is larger than the split, or that the processes cannot share.
-        DataError: from the iterator, for float values of a present modality that are not finite.
+        ConfigError: the batch is larger than the split, or not divisible by the processes.
+        DataError: by the iterator: float values of a present modality are not finite.
     """
     if batch_size > len(source):
         raise ConfigError(
@@ -69,8 +69,8 @@ def train_batches(
         )
     rows = _rows_of(process_index, process_count, batch_size)
     order = _Order(len(source), batch_size, seed, rows)
-    # Grain indexes the batches, not the examples: its cost of some microseconds an element would
-    # otherwise be larger than that of gathering the rows.
+    # Grain indexes batches, not examples: its overhead of some microseconds per element would
+    # otherwise exceed the cost of gathering the rows.
     batches = grain.MapDataset.range(sys.maxsize).map(order).map(source.take)
     known = functools.partial(with_known_targets, targets=targets or {}, what=name)
     batches = batches.map(known)
@@ -82,7 +82,7 @@ def train_batches(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer)
     )
     if workers:
-        if not flags.FLAGS.is_parsed():  # Grain hands its command line flags to the workers
+        if not flags.FLAGS.is_parsed():  # Grain passes its command-line flags to the workers
             flags.FLAGS.mark_as_parsed()
         stream = stream.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=buffer)
@@ -99,24 +99,24 @@ def eval_batches(
     targets: Mapping[str, Target] | None = None,
     name: str = "the data set",
 ) -> Iterator[Batch]:
-    """Every example once, in order, in batches of one size.
+    """Every example once, in order, in batches of equal size.
 
-    The last batch is filled up with copies of record 0, whose `weight` is 0.
+    The last batch is padded with copies of record 0, whose `weight` is 0.
 
     Args:
         source: the examples.
-        batch_size: rows a batch, over all processes.
-        process_index: which of the processes of the run this is.
-        process_count: how many there are.
-        targets: as the data set declares them; each gets a mask of where it is known.
-        name: of the data set, for error messages.
+        batch_size: rows per batch, over all processes.
+        process_index: index of this process among those of the run.
+        process_count: number of processes of the run.
+        targets: as the data set declares them; each gets a mask of its known values.
+        name: name of the data set, for error messages.
 
     Yields:
         Batches of NumPy arrays of `batch_size // process_count` rows.
 
     Raises:
-        ConfigError: for a batch that is empty, or that the processes cannot share.
-        DataError: for float values of a present modality that are not finite.
+        ConfigError: the batch size is below 1, or not divisible by the processes.
+        DataError: float values of a present modality are not finite.
     """
     rows = _rows_of(process_index, process_count, batch_size)
     for start in range(0, len(source), batch_size):
@@ -157,8 +157,8 @@ def _rows_of(process_index: int, process_count: int, batch_size: int) -> slice:
         raise ConfigError(f"The batch size is {batch_size}: choose at least 1.")
     if batch_size % process_count:
         raise ConfigError(
-            f"The batch size is {batch_size}, which {process_count} processes cannot share "
-            f"equally: choose a multiple of {process_count}."
+            f"The batch size is {batch_size}, which cannot be split equally over {process_count} "
+            f"processes: choose a multiple of {process_count}."
         )
     share = batch_size // process_count
     return slice(process_index * share, (process_index + 1) * share)
@@ -175,8 +175,8 @@ def _check_finite(batch: Batch, name: str) -> Batch:
                 few = ", ".join(str(record) for record in bad[:5])
                 raise DataError(
                     f"Modality {path!r} of {name} has values that are not finite (NaN or infinite) "
-                    f"in {len(bad)} of the {len(values)} examples of a batch, record {few}: where "
-                    "the modality is missing say so by `present`, fix or remove the other records, "
-                    "and look at the transforms if the records are sound."
+                    f"in {len(bad)} of the {len(values)} examples of a batch, record {few}: set "
+                    "`present` to False where the modality is missing, fix or remove the other "
+                    "records, and check the transforms if the records are correct."
                 )
     return batch

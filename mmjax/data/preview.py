@@ -1,7 +1,7 @@
-"""A picture of a few examples of a data set, as the model sees them.
+"""An image of a few examples of a data set, as the model reads them.
 
-One column an example, one row a modality (two for a sound: waveform and log-mel spectrogram), drawn
-from the arrays that the source gives to training. matplotlib is used without its global state.
+One column per example, one row per modality (two for audio: waveform and log-mel spectrogram),
+drawn from the arrays that the source gives to training, without matplotlib's global state.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from mmjax.structs import Batch
 _INK = "#1f4e79"
 _FAINT = "#9aa5b1"
 _COLUMN = 2.0  # inches
-_CHARACTERS = 24  # that a column is wide
+_CHARACTERS = 24  # per column
 _MEL_BANDS = 40
 _RANGE = 12.0  # of a spectrogram, in nats below its loudest: 52 decibels
 
@@ -38,11 +38,11 @@ class Captioned(Protocol):
 
 @runtime_checkable
 class Folded(Protocol):
-    """A data set with vectors that are pictures, written out row by row."""
+    """A data set with vectors that are flattened images."""
 
     @property
     def layouts(self) -> Mapping[str, tuple[int, int]]:
-        """Modality -> height and width of the picture that its vector is."""
+        """Modality -> height and width of its image."""
         ...
 
 
@@ -55,30 +55,32 @@ def preview(
     count: int = 6,
     seed: int = 0,
 ) -> None:
-    """Draws some examples of a split into a PNG file, over what was there.
+    """Draws some examples of a split into a PNG file; overwrites the file.
 
     Args:
-        dataset: the data set. If it is `Captioned`, texts are shown as words; if it is `Folded`,
-            vectors as pictures; else as numbers and as curves.
+        dataset: the data set. If it is `Captioned`, texts are shown as words, else as numbers. If
+            it is `Folded`, vectors are shown as images, else as curves.
         folder: the folder of raw data; None for a data set that needs none.
         path: the file to write, in a folder that exists.
-        split: which split.
-        count: how many examples; all of them if there are fewer.
+        split: name of the split.
+        count: number of examples; all if there are fewer.
         seed: chooses the examples.
 
     Raises:
-        ConfigError: for a path that cannot be a file, or a count below 1; and whatever
-            `dataset.load` raises.
+        ConfigError: the path cannot be a file, or the count is below 1; and the errors of
+            `dataset.load`.
     """
     if not path.parent.is_dir():
         raise ConfigError(
-            f"The preview cannot be written to {path}: there is no folder {path.parent}; make it "
-            "first."
+            f"The preview cannot be written to {path}, because the folder {path.parent} does not "
+            "exist: create it first."
         )
     if path.is_dir():
-        raise ConfigError(f"The preview cannot be written to {path}, a folder; name a file in it.")
+        raise ConfigError(
+            f"The preview cannot be written to {path}, because it is a folder: name a file in it."
+        )
     if count < 1:
-        raise ConfigError(f"A preview of {count} examples is empty; choose a count of at least 1.")
+        raise ConfigError(f"A preview of {count} examples is empty: choose a count of at least 1.")
     source = dataset.load(split, folder)
     chosen = np.random.default_rng(seed).choice(
         len(source), size=min(count, len(source)), replace=False
@@ -89,7 +91,7 @@ def preview(
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """One row of panels: its name at the left, height in inches, and what draws example `row`."""
+    """A row of panels: its label, its height in inches, and a function that draws example `row`."""
 
     label: str
     height: float
@@ -121,8 +123,8 @@ def _figure(dataset: Dataset, batch: Batch, title: str) -> Figure:
     for column, axes in enumerate(grid[0]):
         lines = [f"record {batch.ids[column]}"]
         for name, values in batch.targets.items():
-            said = _in_words(dataset.targets.get(name), np.asarray(values[column]))
-            lines += textwrap.wrap(f"{name} {said}", _CHARACTERS + 4)
+            words = _in_words(dataset.targets.get(name), np.asarray(values[column]))
+            lines += textwrap.wrap(f"{name} {words}", _CHARACTERS + 4)
         axes.set_title("\n".join(lines), fontsize=9, parse_math=False)
     return figure
 
@@ -148,7 +150,7 @@ def _rows(dataset: Dataset, name: str, modality: Modality, batch: Batch) -> list
 
 
 def _pictures(label: str, values: np.ndarray) -> _Row:
-    """Pictures [B, height, width, channels]; of neither one nor three channels, their mean."""
+    """Images [B, height, width, channels]; channels are averaged unless there are one or three."""
     if values.shape[-1] not in (1, 3):
         values = values.mean(axis=-1, keepdims=True)
         label = f"{label}\nmean of channels"
@@ -165,7 +167,7 @@ def _pictures(label: str, values: np.ndarray) -> _Row:
 
 
 def _curves(label: str, values: np.ndarray) -> _Row:
-    """Vectors [B, D], each value over its number, all on one scale."""
+    """Vectors [B, D], each value over its index, all with the same scale."""
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 1.0
 
@@ -184,7 +186,7 @@ def _texts(label: str, texts: list[str]) -> _Row:
 
 
 def _waveforms(label: str, values: np.ndarray, mask: np.ndarray, sample_rate: int) -> _Row:
-    """Waveforms [B, S] over seconds, with what the mask [B, S] leaves out in grey."""
+    """Waveforms [B, S] over seconds, with samples outside the mask [B, S] in grey."""
     seconds = np.arange(values.shape[1]) / sample_rate
 
     def draw(axes: Axes, row: int) -> None:
@@ -198,11 +200,11 @@ def _waveforms(label: str, values: np.ndarray, mask: np.ndarray, sample_rate: in
 
 
 def _spectrograms(label: str, values: np.ndarray, mask: np.ndarray, sample_rate: int) -> _Row:
-    """Log-mel spectrograms of waveforms [B, S], blank where the mask [B, S] leaves out a sample."""
+    """Log-mel spectrograms of waveforms [B, S], blank for frames outside the mask [B, S]."""
     samples = values.shape[1]
     length = min(samples, round(0.032 * sample_rate))
     hop = max(1, length // 4)
-    # A transform much longer than the frame interpolates, so that no low band is empty.
+    # An FFT much longer than the frame interpolates, so that no low band is empty.
     n_fft = 1 << max(10, length.bit_length())
     mel = np.asarray(
         log_mel(
@@ -217,7 +219,7 @@ def _spectrograms(label: str, values: np.ndarray, mask: np.ndarray, sample_rate:
     valid = np.asarray(frame_mask(mask, frame_length=length, hop=hop))
     loudest = float(mel.max())
     shown = np.ma.array(mel, mask=np.broadcast_to(~valid[..., None], mel.shape))
-    # A frame is drawn around its middle, as wide as a hop.
+    # A frame is drawn around its centre, as wide as a hop.
     start = (length - hop) / 2 / sample_rate
     extent = (start, start + mel.shape[1] * hop / sample_rate, 0.0, float(_MEL_BANDS))
 
@@ -238,14 +240,14 @@ def _spectrograms(label: str, values: np.ndarray, mask: np.ndarray, sample_rate:
 
 
 def _bare(axes: Axes) -> None:
-    """Takes away the axes, but not their label."""
+    """Removes the axes, but not their label."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
 def _write(axes: Axes, words: str, colour: str) -> None:
-    """Writes words, broken into lines, instead of a curve."""
+    """Writes words, broken into lines, instead of drawing."""
     _bare(axes)
     broken = "\n".join(textwrap.wrap(words, _CHARACTERS))
     text = axes.text(0.5, 0.5, broken, ha="center", va="center", fontsize=9, color=colour)
@@ -254,7 +256,7 @@ def _write(axes: Axes, words: str, colour: str) -> None:
 
 
 def _in_words(target: object, values: np.ndarray) -> str:
-    """The names of the labels that apply, or of the tokens; numbers where they have no names."""
+    """The names of the labels that apply, or of the tokens; numbers if they have no names."""
     if (
         not isinstance(target, Target)
         or not target.names
@@ -267,5 +269,5 @@ def _in_words(target: object, values: np.ndarray) -> str:
 
 
 def _numbers(values: np.ndarray) -> str:
-    """A few numbers as text, the middle of many left out."""
+    """Numbers as text, shortened in the middle if there are many."""
     return np.array2string(values, threshold=12, edgeitems=4, precision=3)

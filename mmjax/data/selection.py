@@ -1,8 +1,8 @@
 """Selections: which records of the training split are trained on, and how often each.
 
-A selection is a frozen dataclass, a function of its own fields, of the labels and of the seed of
-the run, so a run that is resumed trains on the same records. Selections say nothing of the records
-themselves: an example that is selected twice is the same both times.
+A selection is a frozen dataclass. It is a function of its own fields, of the labels and of the seed
+of the run, so a resumed run trains on the same records. Selections do not change the records: an
+example that is selected twice is the same both times.
 """
 
 import abc
@@ -16,8 +16,8 @@ from mmjax.data.dataset import Source
 from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.structs import Batch
 
-_CHUNK = 1024  # records whose examples are made at once, of a source that does not know its targets
-# What tells the random streams of this file from each other and from that of the order of training.
+_CHUNK = 1024  # examples made at once, to read the labels of a source without `targets`
+# Keys of the random streams of this file, different from that of the order of training.
 _LONG_TAIL, _RESAMPLE, _FOLD = 101, 102, 103
 
 
@@ -25,8 +25,8 @@ class Selection(abc.ABC):
     """Base of the selections.
 
     Attributes:
-        target: name of the target that holds the class of an example.
-        needs_labels: whether the labels are looked at; where not, they are not looked up either.
+        target: name of the target with the class of an example.
+        needs_labels: whether the labels are used; if not, they are not loaded.
     """
 
     target: str = "label"
@@ -34,31 +34,31 @@ class Selection(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, records: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-        """Selects among the records that earlier selections have left.
+        """Selects from the records that earlier selections kept.
 
         Args:
-            records: [N] record numbers, some perhaps repeated.
-            labels: [N] their classes; zeros where `needs_labels` is False.
-            seed: of the run.
+            records: [N] record numbers; may have repetitions.
+            labels: [N] their classes; zeros if `needs_labels` is False.
+            seed: seed of the run.
 
         Returns:
-            The new record numbers, in an order that need not be random.
+            The new record numbers, in any order.
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class LongTail(Selection):
-    """Cuts the classes to an exponentially falling number of examples.
+    """Reduces the classes to exponentially decreasing numbers of examples.
 
     Class c = 0 .. C - 1 keeps n_0 ratio^(-c / (C - 1)) examples, rounded, and at least one; n_0 is
     the size of the smallest of the C classes before, so that `ratio` is that of the most to the
-    least frequent class whatever the data was like. Classes without examples do not count. The
-    examples that are kept at one ratio are kept at every smaller one.
+    least frequent class for any data. Classes without examples do not count. The examples that are
+    kept at one ratio are kept at every smaller one.
 
     Attributes:
-        ratio: examples of the first class for one of the last; 1 or more.
-        target: name of the target that holds the class.
-        seed: chooses the examples; it is not that of the run, so all runs have the same data.
+        ratio: examples of the first class per example of the last; 1 or more.
+        target: name of the target with the class.
+        seed: chooses the examples; independent of the run's seed, so all runs have the same data.
 
     Reference:
         Cui, Jia, Lin, Song and Belongie, Class-balanced loss based on effective number of samples,
@@ -75,7 +75,7 @@ class LongTail(Selection):
         _check_seed(self)
 
     def __call__(self, records: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-        """The records kept, in the order given; see `Selection.__call__`."""
+        """The kept records, in the given order; see `Selection.__call__`."""
         _, members = np.unique(labels, return_inverse=True)
         counts = np.bincount(members)
         steps = np.arange(len(counts)) / max(len(counts) - 1, 1)
@@ -89,16 +89,16 @@ class LongTail(Selection):
 
 @dataclasses.dataclass(frozen=True)
 class Resample(Selection):
-    """Repeats examples of the rarer classes, so that the classes come up more evenly.
+    """Oversamples the rarer classes by repeating their examples.
 
-    The frequencies become proportional to n_c^(1 - power). The most frequent class stays as it is
-    and no class is cut: class c is brought to n_max (n_c / n_max)^(1 - power) examples, rounded, by
-    repeating all of them equally often and drawing the remainder without replacement. What is drawn
-    depends on the run's seed and stays the same in all its epochs.
+    The frequencies become proportional to n_c^(1 - power). The most frequent class stays unchanged
+    and no class gets smaller: class c grows to n_max (n_c / n_max)^(1 - power) examples, rounded.
+    For this, all its examples are repeated equally often, and the remainder is drawn without
+    replacement. The draw depends on the run's seed and is the same in all its epochs.
 
     Attributes:
         power: 1 makes all classes equally frequent, 1/2 is square-root sampling, 0 changes nothing.
-        target: name of the target that holds the class.
+        target: name of the target with the class.
 
     Reference:
         Kang et al., Decoupling representation and classifier for long-tailed recognition, ICLR
@@ -114,7 +114,7 @@ class Resample(Selection):
             raise ConfigError(f"Resample.power is {self.power}: choose it from 0 to 1.")
 
     def __call__(self, records: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-        """All records, and after them the repeated ones; see `Selection.__call__`."""
+        """All records, followed by the repeated ones; see `Selection.__call__`."""
         _, members = np.unique(labels, return_inverse=True)
         counts = np.bincount(members)
         most = counts.max(initial=1)
@@ -130,15 +130,15 @@ class Resample(Selection):
 
 @dataclasses.dataclass(frozen=True)
 class Fold(Selection):
-    """Leaves out one of `count` equal parts of the split, for predictions on data not trained on.
+    """Leaves out one of `count` folds of the split, for cross-validation.
 
-    Which part a record belongs to depends on the record, `count` and `seed` only: of every `count`
-    consecutive records, each part has one at random. Classes are not looked at.
+    The fold of a record depends only on the record, `count` and `seed`: of every `count`
+    consecutive records, each fold has one at random. Classes are not used.
 
     Attributes:
-        index: the part that is left out, from 0 to `count` - 1.
-        count: number of parts, 2 or more.
-        seed: deals the records out; it is not that of the run.
+        index: the fold that is left out, from 0 to `count` - 1.
+        count: number of folds, 2 or more.
+        seed: assigns the records to folds; independent of the run's seed.
     """
 
     index: int
@@ -157,19 +157,19 @@ class Fold(Selection):
         _check_seed(self)
 
     def held_out(self, size: int) -> np.ndarray:
-        """The record numbers left out of a split of `size` records, ascending.
+        """The record numbers that are left out of a split of `size` records, ascending.
 
-        The `count` folds of one seed share `range(size)` among them, evenly to one record.
+        The `count` folds of one seed partition `range(size)`; their sizes differ by at most one.
         """
         return np.flatnonzero(self._parts(size) == self.index)
 
     def __call__(self, records: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-        """The records of the other folds, in the order given; see `Selection.__call__`."""
+        """The records of the other folds, in the given order; see `Selection.__call__`."""
         parts = self._parts(int(records.max(initial=-1)) + 1)
         return records[parts[records] != self.index]
 
     def _parts(self, size: int) -> np.ndarray:
-        """[size] the part of every record; the first ones do not change with `size`."""
+        """[size] the fold of every record; that of record i does not depend on `size`."""
         rng = np.random.default_rng((self.seed, self.count, _FOLD))
         drawn = rng.random((-(-size // self.count), self.count))
         return np.argsort(drawn, axis=1).ravel()[:size]
@@ -177,11 +177,11 @@ class Fold(Selection):
 
 @dataclasses.dataclass(frozen=True)
 class Selected:
-    """A source seen through a list of its records: example i is record `records[i]`.
+    """Selected records of a source: example i is record `records[i]`.
 
     Attributes:
-        source: the whole.
-        records: [N] record numbers of it; the `ids` of a batch are these.
+        source: the complete source.
+        records: [N] record numbers of the source, which are also the `ids` of batches.
     """
 
     source: Source
@@ -196,16 +196,16 @@ class Selected:
 
 
 def select(source: Source, selections: Sequence[Selection], seed: int) -> Selected:
-    """What selections, one after the other, leave of a source.
+    """Applies selections to a source.
 
     Args:
-        source: the whole training split.
+        source: the complete training split.
         selections: applied in order.
-        seed: of the run.
+        seed: seed of the run.
 
     Raises:
-        ConfigError: for a target that the source does not have, or that is no class.
-        DataError: for a record whose class is not known, where a selection needs it.
+        ConfigError: the source does not have the target, or it is not a class.
+        DataError: a selection needs the class of a record for which it is unknown.
     """
     records = np.arange(len(source))
     for selection in selections:
@@ -214,8 +214,8 @@ def select(source: Source, selections: Sequence[Selection], seed: int) -> Select
             if (labels < 0).any():
                 raise DataError(
                     f"The selection {type(selection).__name__} needs the class of each record, but "
-                    f"record {records[labels < 0][0]} of train has no {selection.target!r}: leave "
-                    "out the records without one, or the selection."
+                    f"record {records[labels < 0][0]} of train has no known {selection.target!r}: "
+                    "remove the records without one, or remove the selection."
                 )
         else:
             labels = np.zeros(len(records), np.int32)
@@ -226,18 +226,18 @@ def select(source: Source, selections: Sequence[Selection], seed: int) -> Select
 def labels_of(source: Source, target: str) -> np.ndarray:
     """The class of every record, -1 where a mask says that it is not known.
 
-    A source with an attribute `targets` (name -> [N]) is asked for it; of any other, all examples
-    are made once.
+    If the source has an attribute `targets` (name -> [N]), it is used; else all examples are made
+    once.
 
     Args:
         source: a split.
-        target: name of the target that holds the class.
+        target: name of the target with the class.
 
     Returns:
         [N] integers.
 
     Raises:
-        ConfigError: for a target that the source does not have, or that is not one integer each.
+        ConfigError: the source does not have the target, or it is not one integer per example.
     """
     if isinstance(source, Selected):
         return labels_of(source.source, target)[source.records]
@@ -254,8 +254,8 @@ def labels_of(source: Source, target: str) -> np.ndarray:
     labels = np.asarray(targets[target])
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ConfigError(
-            f"The target {target!r} has shape {labels.shape} and type {labels.dtype}, but classes "
-            "are one integer an example: name another target."
+            f"The target {target!r} has shape {labels.shape} and dtype {labels.dtype}, but a class "
+            "is one integer per example: choose another target."
         )
     return np.where(masks[target], labels, -1) if target in masks else labels
 

@@ -1,14 +1,14 @@
-"""`shapes`: a picture, a caption and a sound, with a label whose whereabouts are chosen.
+"""`shapes`: an image, a caption and a sound; the user chooses which of them carry the label.
 
-Embedded: every example is computed, none is downloaded. Because the place of the label's
-information is known exactly, so is the best accuracy of every subset of the modalities: a fusion
-method can be measured against what is possible, not only against other methods.
+Built in: all examples are computed, nothing is downloaded. It is known exactly which modalities
+carry the information about the label, so the best possible accuracy with every subset of them is
+known too: a fusion method can be compared with the optimum, not only with other methods.
 
-Example i is a function of (seed, split, i), whatever the batch and the size of the split.
+Example i is a function of (seed, split, i); it does not depend on the batch or the split's size.
 
 Reference:
-    Williams and Beer, "Nonnegative decomposition of multivariate information", 2010: what
-    redundant, unique and synergistic information are.
+    Williams and Beer, "Nonnegative decomposition of multivariate information", 2010: defines
+    redundant, unique and synergistic information.
 """
 
 import dataclasses
@@ -29,31 +29,31 @@ _DRAWS = (*shapes_information.DRAWS, *_NUISANCES, *shapes_render.JITTERS)
 
 @dataclasses.dataclass(frozen=True)
 class Shapes(Dataset):
-    """Rendered picture + caption + sound of one thing, and a label spread over them as chosen.
+    """Image, caption and sound of one object, with a label that chosen modalities carry.
 
-    The picture shows a form, the caption names it, the sound has a pitch: these three carry the
-    label, or do not. Colour, place (picture and caption), size and texture (all three: they are the
-    length and the timbre of the tone) are random and say nothing of the label, but agree between
-    the modalities of an example, so that alignment and retrieval have something to find. A modality
-    that carries nothing of the label shows a diamond, says "shape", or plays a fifth pitch.
+    The image shows a form, the caption names it, the sound has a pitch: these three can carry the
+    label. Colour, place (in image and caption), size and texture (in all three: they are the length
+    and the timbre of the tone) are random and independent of the label, but agree between the
+    modalities of an example, so that alignment and retrieval are possible. A modality that does not
+    carry the label shows a diamond, has the noun "shape", or plays a fifth pitch.
 
     Attributes:
-        information: `redundant`, every modality shows the label; `unique`, only `unique_to` does;
-            `synergy`, the label is the sum, modulo `classes`, of the form seen and the pitch heard
-            (exclusive or, for two classes): every single modality is at chance, and the caption
-            carries nothing.
-        unique_to: the modality that carries the label when `information` is `unique`; without
-            effect otherwise.
+        information: `redundant`: every modality carries the label; `unique`: only `unique_to` does;
+            `synergy`: the label is the sum, modulo `classes`, of the numbers of form and pitch (the
+            exclusive or, for two classes), so every single modality is at chance, and the caption
+            does not carry the label.
+        unique_to: the modality that carries the label if `information` is `unique`; else without
+            effect.
         classes: number of labels, 2 to 4, all equally frequent.
-        noise: probability, for each modality that carries something, that its form, noun or pitch
-            is replaced by a uniformly random one. 0: the label can be known for certain; 1: not at
-            all. `best_accuracy` knows what remains.
+        noise: probability, for each modality that carries the label, that its form, noun or pitch
+            is replaced by a uniformly random one. With 0 the label is certain, with 1 it is at
+            chance. See `best_accuracy`.
         pixel_noise: standard deviation of uniform noise added to the pixels, which are then clipped
-            to [0, 1]; a few hundredths hide nothing.
+            to [0, 1]; a few hundredths do not hide the image.
         waveform_noise: the same for the valid samples of the sound, clipped to [-1, 1].
         seed: chooses the examples, not the shuffling; 0 or more.
-        tasks: the targets: `label`, the class; `attributes`, what is shown, as several labels;
-            `caption`, what is said, as tokens. See `shapes_targets`.
+        tasks: the targets: `label`, the class; `attributes`, the attributes as multiple labels;
+            `caption`, the caption as tokens. See `shapes_targets`.
         train_size: number of examples of the split `train`.
         valid_size: number of examples of the split `valid`.
         test_size: number of examples of the split `test`.
@@ -73,7 +73,7 @@ class Shapes(Dataset):
 
     name: ClassVar[str] = "shapes"
     about: ClassVar[About] = About(
-        title="Shapes: a picture, a caption and a sound with information of known whereabouts",
+        title="Shapes: an image, a caption and a sound; chosen modalities carry the label",
         citation="mmjax",
         licence="Apache-2.0",
     )
@@ -106,7 +106,7 @@ class Shapes(Dataset):
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
         words = shapes_render.vocabulary()
         return {
             "image": Modality("image", (shapes_render.PIXELS, shapes_render.PIXELS, 3)),
@@ -118,7 +118,7 @@ class Shapes(Dataset):
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
         labels = [name for *_, name in shapes_targets.label_names(self._carriers, self.classes)]
         targets = {
             "label": Target("class", self.classes),
@@ -128,12 +128,12 @@ class Shapes(Dataset):
         return {task: targets[task] for task in self.tasks}
 
     def load(self, split: str, folder: Path | None = None) -> Source:
-        """Opens a split; `folder` is not looked at. See `Dataset.load`."""
+        """Opens a split; `folder` is not used. See `Dataset.load`."""
         self.check_split(split)
         return _ShapesSource(self, split)
 
     def attributes(self, split: str, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """What examples show, as numbers.
+        """The attributes of examples, as numbers.
 
         Args:
             split: one of `splits`.
@@ -141,25 +141,25 @@ class Shapes(Dataset):
 
         Returns:
             `label`, and each name of `shapes_render.ATTRIBUTES` -> [B] int32, an index into the
-            values listed there; `form`, `noun` and `pitch` as shown, after `noise`.
+            values listed there; `form`, `noun` and `pitch` after `noise`.
 
         Raises:
-            ConfigError: for a split that is not there.
-            IndexError: for a record number outside the split.
+            ConfigError: the split does not exist.
+            IndexError: a record number is outside the split.
         """
         return self._example(split, indices)[0]
 
     def best_accuracy(self, subset: Collection[str]) -> float:
         """The accuracy of the best possible classifier that sees only the modalities of `subset`.
 
-        With q = 1 - noise + noise / C and r = noise / C: a subset that shows nothing of the label
-        has 1 / C. *Redundant*: q for one or two modalities, for three
+        With q = 1 - noise + noise / C and r = noise / C: 1 / C for a subset that does not carry the
+        label. *Redundant*: q for one or two modalities, for three
         q^3 + 3 (C - 1) q^2 r + (C - 1) (C - 2) q r^2. *Unique*: q with `unique_to`. *Synergy*:
-        (1 - noise)^2 + (1 - (1 - noise)^2) / C with picture and sound. Derived in
+        (1 - noise)^2 + (1 - (1 - noise)^2) / C with image and sound. Derived in
         `shapes_information.best_accuracy`.
 
         Raises:
-            ConfigError: for a modality that shapes does not have.
+            ConfigError: shapes does not have a modality.
         """
         _check_modalities(subset)
         return shapes_information.best_accuracy(
@@ -172,18 +172,18 @@ class Shapes(Dataset):
         return " ".join(words[number] for number in ids if 0 < number < len(words))
 
     def equivalent(self, target: str, ids: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Whether two captions are both grammatical and say the same, in whatever order.
+        """Whether two captions are grammatical and have the same meaning, in either order.
 
         Args:
             target: `caption`.
             ids: [B, 12] tokens.
-            other: likewise.
+            other: [B, 12] tokens.
 
         Returns:
             [B] bool.
 
         Raises:
-            ConfigError: for another target.
+            ConfigError: the target is not `caption`.
         """
         if target != "caption":
             raise unknown_name("caption among the targets of shapes, called", target, ["caption"])
@@ -195,7 +195,7 @@ class Shapes(Dataset):
         return shapes_information.carriers(self.information, self.unique_to)
 
     def _targets(self, attributes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Task -> [B, ...], of the tasks chosen."""
+        """Task -> [B, ...], for the chosen tasks."""
         make = {
             "label": lambda: attributes["label"],
             "attributes": lambda: shapes_targets.attribute_labels(
@@ -209,7 +209,7 @@ class Shapes(Dataset):
         return {"train": self.train_size, "valid": self.valid_size, "test": self.test_size}[split]
 
     def _key(self, split: str, stream: int) -> np.uint64:
-        """The start of one of the two streams of a split: 0 for its draws, 1 for its noise."""
+        """The key of one of the two random streams of a split: 0 for its draws, 1 for its noise."""
         entropy = np.random.SeedSequence((self.seed, self.splits.index(split)))
         return entropy.generate_state(2, np.uint64)[stream]
 
@@ -220,7 +220,7 @@ class Shapes(Dataset):
         self.check_split(split)
         indices = np.asarray(indices)
         if indices.size and not 0 <= indices.min() <= indices.max() < self._size(split):
-            raise IndexError(f"record numbers of {split} run from 0 to {self._size(split) - 1}")
+            raise IndexError(f"record numbers of {split} are 0 to {self._size(split) - 1}")
         numbers = shapes_random.uniform(self._key(split, 0), indices, len(_DRAWS))
         uniform = dict(zip(_DRAWS, numbers.T, strict=True))
         label, codes = shapes_information.label_and_codes(
@@ -240,7 +240,7 @@ class Shapes(Dataset):
 
 @dataclasses.dataclass(frozen=True)
 class _ShapesSource:
-    """One split of `Shapes`; renders what it is asked for."""
+    """One split of `Shapes`; renders examples on demand."""
 
     dataset: Shapes
     split: str

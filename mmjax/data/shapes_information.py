@@ -1,16 +1,16 @@
-"""Where the label of `shapes` sits, and the best accuracy that any model can reach.
+"""Which modalities of `shapes` carry the label, and the best accuracy that a model can reach.
 
-Three modalities can show one *code* each, a number below `classes`: the picture its form, the
-caption its noun, the sound its pitch. A modality that says nothing of the label shows the neutral
-code instead, always the same. Which codes follow the label is what `information` chooses:
+Each of the three modalities shows one *code*, a number below `classes`: the form of the image, the
+noun of the caption, the pitch of the sound. A modality that does not carry the label always shows
+the neutral code instead. `information` chooses how the codes depend on the label:
 
     redundant   every code is the label
     unique      the code of one modality is the label, the others are neutral
-    synergy     the codes of picture and sound are each uniform, and the label is their sum modulo
+    synergy     the codes of image and sound are each uniform, and the label is their sum modulo
                 `classes` (exclusive or, for two classes); the caption's is neutral
 
-Each code that is not neutral is then replaced, with probability `noise` and independently of all
-else, by a uniformly random one.
+Then each code that is not neutral is replaced by a uniformly random one with probability `noise`,
+independently of everything else.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,7 +22,7 @@ Information = Literal["redundant", "unique", "synergy"]
 
 MODALITIES = ("image", "text", "audio")
 SYNERGISTIC = ("image", "audio")  # whose codes add up to the label
-NEUTRAL = 4  # the code of a modality that says nothing of the label; the others are below it
+NEUTRAL = 4  # the code of a modality that does not carry the label; the others are below it
 
 # The uniform numbers that `label_and_codes` consumes.
 DRAWS = (
@@ -45,10 +45,10 @@ def label_and_codes(
     noise: float,
     uniform: Mapping[str, np.ndarray],
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Turns uniform numbers into labels and the codes that the modalities show.
+    """Turns uniform random numbers into labels and the codes that the modalities show.
 
     Args:
-        information: how the label is spread, see the top of this file.
+        information: which modalities carry the label, see the top of this file.
         unique_to: the modality that carries it, for "unique".
         classes: number of labels and of codes.
         noise: probability that a code is replaced by a random one.
@@ -85,19 +85,19 @@ def best_accuracy(
 ) -> float:
     """The accuracy of the best possible classifier that sees only the modalities of `subset`.
 
-    All else that an example shows is independent of label and codes, so the best classifier needs
-    the codes alone. It picks the likeliest label y given the codes a that it sees, and is right
+    Everything else in an example is independent of label and codes, so the best classifier needs
+    only the codes. It picks the most likely label y given the codes a that it sees, and is correct
     with probability  sum_a max_y p(y) p(a | y),  where p(y) = 1 / C.
 
-    Write q = 1 - noise + noise / C for the probability that a code is shown as it was, and
-    r = noise / C for each other value, so that q >= r and q + (C - 1) r = 1. Let k be the number of
-    modalities in `subset` whose code is not neutral.
+    Let q = 1 - noise + noise / C be the probability that a code is shown unchanged, and
+    r = noise / C that of each other value, so that q >= r and q + (C - 1) r = 1. Let k be the
+    number of modalities in `subset` whose code is not neutral.
 
-    *Nothing seen* (k = 0): 1 / C.
+    *No code* (k = 0): 1 / C.
 
-    *Redundant*: given y, the k codes are independent, and m codes that agree with y have
-    probability q^m r^(k - m). The likeliest label is the one most often shown, so the sum counts
-    the tuples by how often their most frequent value occurs:
+    *Redundant*: given y, the k codes are independent, and if m of them agree with y, their
+    probability is q^m r^(k - m). The most likely label is the most frequent code, so the sum groups
+    the tuples by the count of their most frequent value:
 
         k = 1    q
         k = 2    q^2 + (C - 1) q r = q     (two that disagree cannot outvote each other)
@@ -105,13 +105,13 @@ def best_accuracy(
 
     *Unique*: q if `unique_to` is in the subset, else 1 / C.
 
-    *Synergy*: one code alone is uniform whatever the label is, so k < 2 gives 1 / C. With both, the
-    sum of the shown codes is the label unless either was replaced; then it is uniform:
+    *Synergy*: one code alone is uniform for every label, so k < 2 gives 1 / C. With both, the sum
+    of the shown codes is the label unless one was replaced; then it is uniform:
 
         k = 2    (1 - noise)^2 + (1 - (1 - noise)^2) / C
 
     Args:
-        information: how the label is spread, see the top of this file.
+        information: which modalities carry the label, see the top of this file.
         unique_to: the modality that carries it, for "unique".
         classes: number of labels C.
         noise: probability that a code is replaced by a random one.

@@ -1,4 +1,4 @@
-"""Counter-based random numbers for `shapes`: SplitMix64, number n of a stream in random access.
+"""Counter-based random numbers for `shapes`: SplitMix64, with random access to each number.
 
 Exact integer arithmetic, so the numbers are the same on every machine and in every batch.
 
@@ -10,12 +10,12 @@ import numpy as np
 
 
 def bits(key: np.uint64, rows: np.ndarray, count: int) -> np.ndarray:
-    """Random bits of some rows of the table with `count` columns that a key stands for.
+    """Random bits of some rows of the table with `count` columns that a key defines.
 
     Args:
         key: start of the stream, which fills the table row by row.
         rows: [B] row numbers, 0 or more.
-        count: columns of the table.
+        count: number of columns of the table.
 
     Returns:
         [B, count] uint64.
@@ -35,7 +35,7 @@ def uniform(key: np.uint64, rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def hiss(key: np.uint64, rows: np.ndarray, count: int) -> np.ndarray:
-    """[B, count] float32: uniform noise of mean 0 and standard deviation 1, 16 bits a value."""
+    """[B, count] float32: uniform noise of mean 0 and standard deviation 1, 16 bits per value."""
     words = bits(key, rows, -(-count // 4)).astype("<u8", copy=False)
     values = words.view("<u2")[:, :count].astype(np.float32)
     scale = np.float32(12**0.5)

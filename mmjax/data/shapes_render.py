@@ -1,7 +1,7 @@
-"""How `shapes` draws, says and sounds: attributes of B examples -> pictures, captions, tones.
+"""Renders `shapes`: attributes of B examples -> images, captions and tones.
 
-Everything works on whole batches and on nothing but its arguments, so that one example comes out
-the same, bit for bit, in whatever batch it is asked for.
+All functions work on batches and depend only on their arguments, so an example is bit-identical in
+every batch.
 """
 
 import functools
@@ -35,7 +35,7 @@ ATTRIBUTES: Mapping[str, tuple] = {
     "order": ("what first", "where first"),  # of the caption's two phrases
 }
 
-# Uniform numbers that move an example a little without changing what it shows.
+# Uniform random numbers that change an example slightly, but not its attributes.
 JITTERS = (
     *("across", "down", "radius", "brightness", "background"),
     *("detuning", "phase", "loudness", "length"),
@@ -53,7 +53,7 @@ _RGB = np.array(
     np.float32,
 )
 _RADII = np.array([5.0, 6.5, 8.0], np.float32)  # pixels
-_CENTRES = np.array([[11, 11], [21, 11], [11, 21], [21, 21], [16, 16]], np.float32)  # across, down
+_CENTRES = np.array([[11, 11], [21, 11], [11, 21], [21, 21], [16, 16]], np.float32)  # column, row
 _LENGTHS = np.array([1700, 2700, 3700], np.float32)  # samples
 _FADE = 80  # samples, 10 ms
 
@@ -66,7 +66,7 @@ _PARTIALS = (
 
 
 def _distance(form: str, across: np.ndarray, down: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Pixels from the outline of a form, negative inside; all arguments broadcast."""
+    """Distance in pixels from the outline of a form, negative inside; arguments broadcast."""
     x, y = np.abs(across), np.abs(down)
     if form == "circle":
         return np.hypot(x, y) - radius
@@ -84,7 +84,7 @@ def _distance(form: str, across: np.ndarray, down: np.ndarray, radius: np.ndarra
 
 @functools.cache
 def _textures() -> np.ndarray:
-    """[textures, 32, 32] float32: what a pixel's colour is multiplied with."""
+    """[textures, 32, 32] float32: the factor for a pixel's colour."""
     down, across = np.mgrid[:PIXELS, :PIXELS]
     striped = (across + down) % 4 < 2
     dotted = (across % 4 < 2) & (down % 4 < 2)
@@ -93,12 +93,12 @@ def _textures() -> np.ndarray:
 
 
 def pictures(attributes: Mapping[str, np.ndarray], jitters: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Draws one coloured form a picture on a dark ground.
+    """Draws one coloured form per image, on a dark background.
 
     Args:
         attributes: `form`, `colour`, `size`, `texture`, `place` -> [B] int.
         jitters: names of `JITTERS` -> [B] float32 in [0, 1); moves by up to 1.5 pixels, changes
-            radius and brightness by a few per cent, and sets the grey of the ground.
+            radius and brightness by a few per cent, and sets the grey of the background.
 
     Returns:
         [B, 32, 32, 3] float32 in [0, 1].
@@ -124,7 +124,7 @@ def pictures(attributes: Mapping[str, np.ndarray], jitters: Mapping[str, np.ndar
 
 @functools.cache
 def vocabulary() -> tuple[str, ...]:
-    """Word id -> word; id 0 is padding and has none."""
+    """Word id -> word; id 0 is padding and has an empty word."""
     places = [word for place in PLACES for word in place.split()]
     words = [
         "a",
@@ -144,7 +144,7 @@ def vocabulary() -> tuple[str, ...]:
 
 @functools.cache
 def _all_captions() -> np.ndarray:
-    """[orders, sizes, colours, textures, nouns, places, 12] int32: every sentence there is."""
+    """[orders, sizes, colours, textures, nouns, places, 12] int32: all sentences."""
     ids = {word: number for number, word in enumerate(vocabulary())}
     rows = []
     for size, colour, texture, noun, place in itertools.product(
@@ -163,7 +163,7 @@ def _all_captions() -> np.ndarray:
 
 
 def captions(attributes: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Says what a picture shows and where, with the noun that `noun` chooses.
+    """Describes what an image shows and where, with the noun in `noun`.
 
     Args:
         attributes: `noun`, `colour`, `size`, `texture`, `place`, `order` -> [B] int.
@@ -178,7 +178,7 @@ def captions(attributes: Mapping[str, np.ndarray]) -> np.ndarray:
 def tones(
     attributes: Mapping[str, np.ndarray], jitters: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Plays one tone a waveform, from its first sample on, faded in and out over 10 ms.
+    """Makes one tone per waveform, from its first sample on, faded in and out over 10 ms.
 
     Args:
         attributes: `pitch`, `size` (for the length), `texture` (for the timbre) -> [B] int.

@@ -1,21 +1,20 @@
-"""What `shapes` gives to predict beside the label: the attributes shown, and the caption.
+"""Targets of `shapes` beside the label: the attributes and the caption.
 
-**Attributes** are labels, several of which apply: one for each value that an attribute can take,
-such as "colour red", of which an example shows exactly one an attribute. Which modality knows them:
+**Attributes** are multiple labels: one for each value of an attribute, such as "colour red"; for
+each attribute, exactly one applies to an example. The modalities that show them:
 
-    form                  picture
+    form                  image
     noun                  caption
     pitch                 sound
-    colour, place         picture, caption
+    colour, place         image, caption
     size, texture         all three (length and timbre of the sound)
 
-Form, noun and pitch are those shown, after noise. Where they carry nothing of the label they are
-always the same and no attribute; where `information` is `redundant` and nothing is replaced by
-noise, each tells the other two.
+Form, noun and pitch are those after noise. If they do not carry the label, they are constant and
+not among the attributes. If `information` is `redundant`, they agree except for noise.
 
 **The caption** is that of the modality `text`, with the same word ids, and an end token after the
-last word. Of two orders of its phrases one is drawn at random, which no other modality knows;
-`equivalent` takes both for the same.
+last word. The order of its two phrases is random and no other modality shows it; `equivalent`
+accepts both orders.
 """
 
 import functools
@@ -53,7 +52,7 @@ def label_names(carriers: tuple[str, ...], classes: int) -> tuple[tuple[str, int
 def attribute_labels(
     attributes: Mapping[str, np.ndarray], carriers: tuple[str, ...], classes: int
 ) -> np.ndarray:
-    """[B, C] float32, 1 where a label of `label_names` applies; attribute -> [B] int."""
+    """[B, C] float32, 1 if a label of `label_names` applies; `attributes`: name -> [B] int."""
     labels = label_names(carriers, classes)
     columns = [attributes[attribute] == value for attribute, value, _ in labels]
     return np.stack(columns, axis=-1).astype(np.float32)
@@ -73,31 +72,31 @@ def caption_target() -> Target:
 
 def caption_tokens(attributes: Mapping[str, np.ndarray]) -> np.ndarray:
     """[B, 12] int32: the words of `shapes_render.captions`, the end token, then zeros."""
-    tokens = shapes_render.captions(attributes)  # whose longest leaves room for the end
+    tokens = shapes_render.captions(attributes)  # the longest leaves space for the end token
     tokens[np.arange(len(tokens)), (tokens != 0).sum(axis=1)] = caption_target().end
     return tokens
 
 
 @functools.cache
 def _sentences() -> dict[bytes, tuple[int, ...]]:
-    """The tokens of every caption there is -> what it says, without the order of its phrases."""
+    """The tokens of every caption -> its meaning: the values without the order of its phrases."""
     parts = ("order", "noun", "size", "colour", "texture", "place")
     counts = [len(shapes_render.ATTRIBUTES[part]) for part in parts]
     codes = np.array(list(itertools.product(*map(range, counts))))
     tokens = caption_tokens(dict(zip(parts, codes.T, strict=True)))
-    says = codes[:, 1:].tolist()
-    return {row.tobytes(): tuple(code) for row, code in zip(tokens, says, strict=True)}
+    meanings = codes[:, 1:].tolist()
+    return {row.tobytes(): tuple(code) for row, code in zip(tokens, meanings, strict=True)}
 
 
 def parse(ids: np.ndarray) -> np.ndarray:
-    """What captions say.
+    """The meanings of captions.
 
     Args:
         ids: [B, 12] tokens, 0 after the end token.
 
     Returns:
-        [B, 5] int, the values of noun, size, colour, texture and place; -1 for what is no caption.
+        [B, 5] int, the values of noun, size, colour, texture and place; -1 if it is not a caption.
     """
     sentences, ids = _sentences(), np.ascontiguousarray(ids, np.int32)
-    said = [sentences.get(row.tobytes(), (-1,) * 5) for row in ids]
-    return np.array(said, int).reshape(-1, 5)
+    meanings = [sentences.get(row.tobytes(), (-1,) * 5) for row in ids]
+    return np.array(meanings, int).reshape(-1, 5)

@@ -1,12 +1,12 @@
-"""`spoken_digits`: a written digit (MNIST) and the same digit spoken (FSDD), pair by pair.
+"""`spoken_digits`: pairs of a written digit (MNIST) and the same digit spoken (FSDD).
 
-No two of its splits share an image, a clip, or a pair. The speakers are the same in all splits, as
-in the official split of the recordings.
+The splits share no image, clip or pair. The speakers are the same in all splits, as in the official
+split of the recordings.
 
 Reference:
     Vielzeuf, Lechervy, Pateux and Jurie, "CentralNet: a multilayer approach for multimodal fusion",
-    ECCV workshops 2018: AV-MNIST, the model of this one. There as here the images and the sounds
-    are made worse on purpose, so that neither is enough; how they are made worse differs.
+    ECCV workshops 2018: AV-MNIST, on which this data set is modelled. Both degrade images and
+    sounds, so that neither alone is sufficient; how they are degraded differs.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ from mmjax.structs import Batch
 SAMPLES = fsdd.SAMPLE_RATE  # one second
 _TAKES = {"train": range(10, 50), "valid": range(5, 10), "test": range(5)}  # clip indices; FSDD's
 _HELD_OUT_PAIRS_PER_CLIP = 10
-_VALID_IMAGES = 300  # a digit: 6 speakers, 5 takes, 10 pairs
+_VALID_IMAGES = 300  # per digit: 6 speakers, 5 takes, 10 pairs
 _MOST_PAIRS_PER_CLIP = 21  # there are 5,421 training images of the digit 5, 300 are in `valid`
-_SPLIT_SEED = 0  # of which training images are in `valid`, whatever `pair_seed`
+_SPLIT_SEED = 0  # chooses the images of `valid`, independently of `pair_seed`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +34,23 @@ class SpokenDigits(Dataset):
 
     `train` has 2,400 clips (index 10-49), each with `pairs_per_clip` images; `valid` 300 clips
     (index 5-9) and `test` the 300 of the official test part (index 0-4), with 10 images each, so
-    3,000 pairs. The images of `test` are from t10k, those of the others from the 60,000, of which
-    300 a digit are kept for `valid`, the same whatever `pair_seed`. No image is in two pairs. Clips
-    are zero-padded to one second, or cut (20 of 3,000 are longer); the mask says which samples are
-    valid.
+    3,000 pairs. The images of `test` are from t10k, all others from the 60,000 training images, of
+    which 300 per digit are for `valid`, the same for every `pair_seed`. Each image is in one pair
+    only. Clips are zero-padded to one second, or cut (20 of 3,000 are longer); the mask marks the
+    valid samples.
 
     Noise is part of the data: that of example i is a function of (`pair_seed`, split, i), the same
     in every epoch and run.
 
     Attributes:
         pair_seed: chooses the pairs and the noise; 0 or more.
-        pairs_per_clip: images that each clip of `train` is paired with, 1 to 21.
+        pairs_per_clip: number of images for each clip of `train`, 1 to 21.
         image_noise: standard deviation of the Gaussian noise added to every pixel, which is then
             clipped to [0, 1].
-        audio_noise: root mean square of the white Gaussian noise added to the valid samples, over
-            that of the valid samples themselves; exact for every clip, so that the signal-to-noise
-            ratio is -20 log10(audio_noise) dB: 1 is 0 dB, 10 is -20 dB. A sum that leaves [-1, 1]
-            is scaled down as a whole, which keeps the ratio.
+        audio_noise: root mean square of the white Gaussian noise added to the valid samples,
+            relative to that of the signal; exact for every clip, so the signal-to-noise ratio is
+            -20 log10(audio_noise) dB: 1 is 0 dB, 10 is -20 dB. If the sum exceeds [-1, 1], the
+            clip is scaled down, which keeps the ratio.
     """
 
     pair_seed: int = 0
@@ -82,7 +82,7 @@ class SpokenDigits(Dataset):
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
         return {
             "image": Modality("image", (mnist.SIDE, mnist.SIDE, 1)),
             "audio": Modality("audio", (SAMPLES,), sample_rate=fsdd.SAMPLE_RATE),
@@ -90,7 +90,7 @@ class SpokenDigits(Dataset):
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
         return {"label": Target("class", 10)}
 
     def load(self, split: str, folder: Path | None) -> "Pairs":
@@ -122,7 +122,7 @@ class SpokenDigits(Dataset):
 
 
 def _pool(split: str, rows: np.ndarray, digit: int) -> np.ndarray:
-    """The images of a digit that a split may use, of all in its part of MNIST."""
+    """The rows of a digit's images that a split may use, among all of its part of MNIST."""
     if split == "test":
         return rows
     shuffled = np.random.default_rng((_SPLIT_SEED, digit)).permutation(rows)
@@ -140,7 +140,7 @@ class Pairs:
         clip_rows: [N] rows of `clips`.
         image_noise: see `SpokenDigits`.
         audio_noise: see `SpokenDigits`.
-        key: seed and number of the split, which with i decide the noise.
+        key: seed and number of the split, which determine the noise of example i.
     """
 
     images: np.ndarray

@@ -1,9 +1,9 @@
-"""Random changes to training batches; those of the data itself belong to its data set.
+"""Random transforms of training batches.
 
-A transform is a frozen dataclass; the training pipeline calls it with every batch and a generator
-that is seeded by the run's seed, the batch's number and the process, so it comes out the same when
-a run is resumed. Rows of one batch may be spread over processes, each with a generator of its own:
-with transforms, unlike without, N processes draw other numbers than one.
+A transform is a frozen dataclass. The training pipeline calls it with every batch and a generator
+that is seeded by the run's seed, the batch's number and the process, so the result is the same when
+a run is resumed. Each process has its own generator, so with transforms, N processes make other
+batches than one.
 """
 
 import abc
@@ -22,17 +22,17 @@ class Transform(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """A changed batch; the given one and its arrays stay as they are."""
+        """A transformed batch; the given one and its arrays are not changed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AddNoise(Transform):
     """Adds Gaussian noise to one modality.
 
-    Only valid positions are changed where the modality has a mask. Nothing is clipped.
+    If the modality has a mask, only valid positions are changed. Values are not clipped.
 
     Attributes:
-        modality: name of one with float values.
+        modality: name of a modality with float values.
         std: standard deviation, in the units of the modality.
     """
 
@@ -49,8 +49,8 @@ class AddNoise(Transform):
         clean = batch.inputs[self.modality]
         if not np.issubdtype(clean.dtype, np.floating):
             raise ConfigError(
-                f"AddNoise: modality {self.modality!r} holds {clean.dtype}, to which noise cannot "
-                "be added: choose one with float values."
+                f"AddNoise: modality {self.modality!r} has dtype {clean.dtype}, to which noise "
+                "cannot be added: choose one with float values."
             )
         noise = rng.standard_normal(clean.shape, np.float32) * np.float32(self.std)
         if self.modality in batch.masks:
@@ -64,13 +64,13 @@ class AddNoise(Transform):
 class DropModality(Transform):
     """Marks one modality as absent (`present` is False) in randomly chosen rows.
 
-    A row keeps the last modality that it has: where no other is present, nothing is dropped. So of
-    two of these in a row, the second drops less than its rate. The values stay where they are: what
-    reads them has to heed `present`.
+    A row always keeps its last modality: if no other is present, it is not dropped. So the second
+    of two such transforms drops less than its rate. The values are not changed: code that reads
+    them must respect `present`.
 
     Attributes:
         modality: name of the modality.
-        rate: probability, for each row, from 0 to 1.
+        rate: probability for each row, from 0 to 1.
     """
 
     modality: str
@@ -81,10 +81,10 @@ class DropModality(Transform):
             raise ConfigError(f"DropModality: rate is {self.rate}; choose it from 0 to 1.")
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """A batch with less in it; see `Transform`."""
+        """A batch with the modality dropped in some rows; see `Transform`."""
         _check_modality(self.modality, batch)
         present = batch.present[self.modality]
-        others = [there for name, there in batch.present.items() if name != self.modality]
+        others = [rows for name, rows in batch.present.items() if name != self.modality]
         spare = np.any(others, axis=0) if others else np.zeros_like(present)
         dropped = rng.random(len(present)) < self.rate
         kept = present & ~(dropped & spare)
@@ -93,15 +93,15 @@ class DropModality(Transform):
 
 @dataclasses.dataclass(frozen=True)
 class RandomAffine(Transform):
-    """Rotates and shifts the pictures of one modality, each by a draw of its own.
+    """Rotates and shifts the images of one modality, each by random amounts.
 
-    Interpolation is bilinear, on a ground of zeros.
+    Interpolation is bilinear; outside, images are zero.
 
     Attributes:
-        modality: name of one with square pictures of float values and one channel, [S, S, 1],
-            [S, S] or flattened.
-        degrees: largest rotation, either way; angles are uniform.
-        pixels: largest shift along each axis, either way; shifts are uniform.
+        modality: name of a modality of square images with float values and one channel,
+            [S, S, 1], [S, S] or flattened.
+        degrees: largest rotation in both directions; angles are uniform.
+        pixels: largest shift along each axis in both directions; shifts are uniform.
     """
 
     modality: str
@@ -116,15 +116,15 @@ class RandomAffine(Transform):
                 )
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """A batch with other pictures; see `Transform`."""
+        """A batch with rotated and shifted images; see `Transform`."""
         _check_modality(self.modality, batch)
         images = batch.inputs[self.modality]
         side = math.isqrt(math.prod(images.shape[1:]))
         square = images.shape[1:] in ((side, side, 1), (side, side), (side * side,))
         if not square or not np.issubdtype(images.dtype, np.floating):
             raise ConfigError(
-                f"RandomAffine: modality {self.modality!r} holds {images.dtype} of the shape "
-                f"{images.shape[1:]}: choose one with square pictures of float values and one "
+                f"RandomAffine: modality {self.modality!r} has dtype {images.dtype} and shape "
+                f"{images.shape[1:]}: choose one with square images of float values and one "
                 "channel."
             )
         largest = np.deg2rad(self.degrees)

@@ -1,4 +1,4 @@
-"""Reading WAV files of one channel, with every doubt about them raised."""
+"""Reads WAV files of one channel, with strict checks."""
 
 import io
 from pathlib import Path
@@ -9,7 +9,7 @@ import soundfile
 from mmjax.data.files import read_bytes
 from mmjax.errors import DataError
 
-_GET_AGAIN = "get the original file again"
+_GET_AGAIN = "download the original file again"
 
 
 def read_wav(path: Path, sample_rate: int) -> np.ndarray:
@@ -23,29 +23,30 @@ def read_wav(path: Path, sample_rate: int) -> np.ndarray:
         [S] float32, the waveform in [-1, 1].
 
     Raises:
-        DataError: for a file that is missing, empty, cut short, not WAV, of several channels or of
-            another sample rate, and for samples that are not finite or beyond [-1, 1].
+        DataError: the file is missing, empty, cut short, not a WAV file, or has several channels,
+            another sample rate, or samples that are not finite or outside [-1, 1].
     """
     data = read_bytes(path)
     if not data:
         raise DataError(f"{path} is empty (0 bytes): {_GET_AGAIN}.")
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        raise DataError(f"{path} is not a WAV file, as its name says: {_GET_AGAIN}.")
-    # libsndfile reads what is there of a file that was cut short, and says nothing.
+        raise DataError(f"{path} is not a WAV file, although its name ends in .wav: {_GET_AGAIN}.")
+    # libsndfile reads the beginning of a file that was cut short, without an error.
     declared = 8 + int.from_bytes(data[4:8], "little")
     if declared > len(data):
         raise DataError(
-            f"{path} is cut short: {len(data):,} bytes where its header says {declared:,}; "
+            f"{path} is cut short ({len(data):,} bytes, but {declared:,} in its header): "
             f"{_GET_AGAIN}."
         )
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise DataError(f"{path} is damaged: {error.error_string} {_GET_AGAIN}.") from error
+        reason = error.error_string.rstrip(".")
+        raise DataError(f"{path} is damaged ({reason}): {_GET_AGAIN}.") from error
     if samples.shape[1] != 1:
-        raise DataError(f"{path} has {samples.shape[1]} channels: make it a mono file.")
+        raise DataError(f"{path} has {samples.shape[1]} channels: convert it to mono.")
     if rate != sample_rate:
-        raise DataError(f"{path} has {rate} samples a second: resample it to {sample_rate}.")
+        raise DataError(f"{path} has a sample rate of {rate} Hz: resample it to {sample_rate} Hz.")
     if len(samples) == 0:
         raise DataError(f"{path} is empty (0 samples): {_GET_AGAIN}.")
     if not np.all(np.abs(samples) <= 1):

@@ -1,4 +1,4 @@
-"""`wikipedia`: sections of Wikipedia's featured articles, each with a picture, as feature vectors.
+"""`wikipedia`: sections of Wikipedia's featured articles, each with an image, as feature vectors.
 
 Reference:
     Rasiwasia, Costa Pereira, Coviello, Doyle, Lanckriet, Levy and Vasconcelos, "A new approach to
@@ -26,39 +26,39 @@ _SHAPES = {
     "y": (_SIZE,),
     "split": (_SIZE, 1),
 }
-_SPLIT_SEED = 0  # of the permutation that makes `valid`: it is the same for everybody
+_SPLIT_SEED = 0  # of the permutation that makes `valid`, the same for all users
 
 
 @dataclasses.dataclass(frozen=True)
 class Wikipedia(Dataset):
-    """2,866 documents in 10 categories: a picture and a text, both as the authors' features.
+    """2,866 documents in 10 categories: an image and a text, both as the authors' features.
 
-    `image` is the histogram of 128 visual words (SIFT), `text` the shares of 10 topics (LDA); both
-    are not negative and sum to 1. Targets: `label` is the category, in the order of `categories`.
+    `image` is the histogram of 128 visual words (SIFT), `text` the proportions of 10 topics (LDA);
+    both are non-negative and sum to 1. Targets: `label` is the category, in the order of
+    `categories`.
 
-    Splits: the authors have train 2,173 and test 693, and nothing to tune on. So it is here by
-    default: there is no split `valid`, and numbers compare with published ones. With a `valid_size`
-    so many documents of train, drawn without regard to category, are in `valid` instead; a larger
-    one contains a smaller one.
+    Splits: as by the authors, train 2,173 and test 693, without a split `valid`, so that results
+    are comparable with published ones. With a `valid_size`, so many documents of train, drawn
+    without regard to category, form `valid`; a larger `valid` contains a smaller one.
 
     The file holds the authors' features and splits as four arrays: `image_sift_bow` [2866, 128],
     `text_lda` [2866, 10], `y` [2866] the category from 1 to 10, `split` [2866, 1], 0 for train and
     1 for test.
 
     Attributes:
-        valid_size: documents of the official training part that are held out, 0 to 2,172.
+        valid_size: number of documents of the official training part in `valid`, 0 to 2,172.
     """
 
     valid_size: int = 0
 
     name: ClassVar[str] = "wikipedia"
     about: ClassVar[About] = About(
-        title="Pictures and texts of Wikipedia's featured articles, as features",
+        title="Images and texts of Wikipedia's featured articles, as features",
         citation="Rasiwasia et al., A new approach to cross-modal multimedia retrieval, ACM "
         "Multimedia 2010",
         licence="research use only",
-        homepage="http://www.svcl.ucsd.edu/projects/crossmodal (there as raw_features.mat and "
-        "lists; the docstring of mmjax.data.Wikipedia says how they lie in the .npz)",
+        homepage="http://www.svcl.ucsd.edu/projects/crossmodal (raw_features.mat and lists; the "
+        "docstring of mmjax.data.Wikipedia lists the arrays of the .npz)",
         files={_FILE: "512e0a189ba670cda1c3d16cc5a2a1c62a0b5eb6c6292320fe50f30d7fe29803"},
     )
     categories: ClassVar[tuple[str, ...]] = (
@@ -77,28 +77,28 @@ class Wikipedia(Dataset):
     def __post_init__(self) -> None:
         if not 0 <= self.valid_size < _TRAIN_SIZE:
             raise ConfigError(
-                f"wikipedia: valid_size is {self.valid_size}, but it is taken from the "
-                f"{_TRAIN_SIZE:,} documents of train: choose 0 to {_TRAIN_SIZE - 1:,}."
+                f"wikipedia: valid_size is {self.valid_size}, but there are only {_TRAIN_SIZE:,} "
+                f"training documents: choose 0 to {_TRAIN_SIZE - 1:,}."
             )
-        if not self.valid_size:  # then an instance has fewer splits than the class
+        if not self.valid_size:  # then the instance has fewer splits than the class
             object.__setattr__(self, "splits", ("train", "test"))
 
     @property
     def modalities(self) -> dict[str, Modality]:
-        """Modality name -> what one example of it looks like."""
+        """Modality name -> kind, shape and dtype of one example."""
         return {"image": Modality("vector", (_WORDS,)), "text": Modality("vector", (_TOPICS,))}
 
     @property
     def targets(self) -> dict[str, Target]:
-        """Target name -> what is to be predicted of one example."""
+        """Target name -> kind and shape of the target of one example."""
         return {"label": Target("class", len(self.categories), names=self.categories)}
 
     def load(self, split: str, folder: Path | None) -> ArraySource:
         """Opens a split; see `Dataset.load`."""
         if split == "valid" and not self.valid_size:
             raise ConfigError(
-                "wikipedia has no split 'valid' unless some of train is held out: set its "
-                "valid_size, to 200 for example."
+                "wikipedia has a split 'valid' only if its valid_size is above 0: set it, for "
+                "example to 200."
             )
         self.check_split(split)
         path = require(folder, _FILE, self.about)
@@ -106,13 +106,13 @@ class Wikipedia(Dataset):
         of_test, labels = arrays["split"][:, 0], arrays["y"]
         if not np.isin(of_test, (0, 1)).all() or of_test.sum() != _TEST_SIZE:
             raise DataError(
-                f"The array split of {path} does not have {_TRAIN_SIZE:,} times 0, for train, and "
-                f"{_TEST_SIZE} times 1, for test: get the file again."
+                f"The array split of {path} does not have {_TRAIN_SIZE:,} times 0 (train) and "
+                f"{_TEST_SIZE} times 1 (test): make or download the file again."
             )
         if not np.isin(labels, np.arange(1, len(self.categories) + 1)).all():
             raise DataError(
-                f"The array y of {path} has categories that are not from 1 to "
-                f"{len(self.categories)}: get the file again."
+                f"The array y of {path} has categories outside 1 to {len(self.categories)}: make "
+                "or download the file again."
             )
         rows = np.flatnonzero(of_test == (split == "test"))
         if split != "test":

@@ -1,4 +1,4 @@
-"""What an encoder is: a frozen config that builds a module from a modality to `Features`."""
+"""The base class of encoders: frozen configs that build modules from a modality to `Features`."""
 
 import abc
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -12,7 +12,7 @@ from mmjax.structs import Features, Modality
 
 
 class FeatureShape(NamedTuple):
-    """How many tokens an encoder gives for one example, and how wide they are."""
+    """The number and the width of the tokens that an encoder gives for one example."""
 
     tokens: int
     width: int
@@ -35,13 +35,13 @@ class EncoderModule(Protocol):
         """Encodes one modality.
 
         Args:
-            x: [B, ...], one row an example, in the modality's shape; for a modality of several
-                parts a dict of such arrays.
-            mask: [B, T] valid positions of a sequence, or None where all are.
-            present: [B] the examples that have this modality; the others hold zeros, and count in
-                no batch statistics.
-            train: whether dropout and batch statistics are those of training.
-            rngs: holds a `dropout` stream while training, else None.
+            x: [B, ...], one row per example, in the modality's shape; for a modality with several
+                parts, a dict of such arrays.
+            mask: [B, T] valid positions of a sequence, or None if all are valid.
+            present: [B] the examples that have this modality; the others hold zeros and are left
+                out of batch statistics.
+            train: whether dropout and batch statistics are in training mode.
+            rngs: holds a `dropout` stream in training, else None.
         """
         ...
 
@@ -56,18 +56,18 @@ class Encoder(abc.ABC):
         """Makes the `EncoderModule` for a modality.
 
         Args:
-            modality: what one example looks like.
+            modality: kind, shape and dtype of one example.
             dtype: of the computation; parameters are float32.
             rngs: initialises the parameters.
 
         Raises:
-            ConfigError: where the encoder does not read that kind of modality.
+            ConfigError: the encoder does not read that kind of modality.
         """
 
     def check_kind(self, modality: Modality) -> None:
-        """Refuses a modality of a kind that this encoder does not read."""
+        """Checks that this encoder reads the kind of a modality."""
         if modality.kind not in self.kinds:
             raise ConfigError(
-                f"{type(self).__name__} encodes {' or '.join(self.kinds)}, not {modality.kind}: "
-                f"give this modality an encoder for {modality.kind}."
+                f"{type(self).__name__} encodes a modality of the kind {' or '.join(self.kinds)}, "
+                f"not {modality.kind}: choose an encoder for {modality.kind}."
             )

@@ -1,4 +1,4 @@
-"""The modality as it is, for baselines on raw views."""
+"""The raw modality, for baselines."""
 
 import dataclasses
 import math
@@ -14,9 +14,9 @@ from mmjax.structs import Features, Modality
 
 @dataclasses.dataclass(frozen=True)
 class Flatten(Encoder):
-    """The input itself, flattened to one token an example; it has no parameters.
+    """The input itself, flattened to one token per example, without parameters.
 
-    With `training.steps` 0 an experiment of such encoders measures what the raw views are worth.
+    With `training.steps` 0, an experiment with such encoders evaluates the raw views.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("vector", "image")

@@ -1,4 +1,4 @@
-"""Graphs: nodes with features, and edges between them along which messages pass."""
+"""Graphs: message passing between nodes with features."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,13 +19,14 @@ _PARTS = ("nodes", "edges", "node_mask", "edge_mask")
 
 @dataclasses.dataclass(frozen=True)
 class GraphEncoder(Encoder):
-    """Rounds of message passing; a token for each node.
+    """Rounds of message passing; one token per node.
 
         m_v = sum over edges from u to v of relu(A h_u + B h_v + c)
         h_v <- h_v + MLP([h_v, m_v])
 
-    starting from a linear layer on the node's features. With `undirected`, every edge is taken both
-    ways. The modality has these parts, of which the masks may be left out (then all are there):
+    starting from a linear layer on the node's features. With `undirected`, messages pass along
+    every edge in both directions. The modality has these parts; the masks are optional (by default,
+    all nodes and edges are valid):
 
         "nodes": Modality("sequence", (N, F))
         "edges": Modality("sequence", (E, 2), "int32", vocabulary=N), from node, to node
@@ -33,13 +34,14 @@ class GraphEncoder(Encoder):
         "edge_mask": Modality("vector", (E,), "bool")
 
     A masked node has no valid token, and neither sends nor receives messages; a masked edge carries
-    none. An edge to a node outside 0 to N - 1 is refused among the first examples of a split; later
-    it makes the tokens of its graph NaN, which stops a training run.
+    no message. An edge to a node outside 0 to N - 1 is an error if it is among the first examples
+    of a split; in later examples, it makes the tokens of its graph NaN, which stops training.
 
     Attributes:
-        rounds: of message passing, how many edges away a token sees; 0 reads the nodes alone.
+        rounds: rounds of message passing: a token depends on nodes up to so many edges away; 0
+            reads only the node itself.
         width: D of the tokens and of the messages.
-        undirected: whether messages pass against the direction of the edges too.
+        undirected: whether messages also pass against the direction of the edges.
 
     Reference:
         Gilmer, Schoenholz, Riley, Vinyals and Dahl, Neural Message Passing for Quantum Chemistry,
@@ -65,8 +67,8 @@ class GraphEncoder(Encoder):
         for name, axes in (("nodes", 2), ("edges", 2)):
             if name not in parts or len(parts[name].shape) != axes:
                 raise ConfigError(
-                    f"A graph needs the part `{name}` with two axes: declare nodes of the shape "
-                    "(N, F) and edges of the shape (E, 2)."
+                    f"A graph needs the part `{name}` with two axes: declare nodes with the shape "
+                    "(N, F) and edges with the shape (E, 2)."
                 )
         nodes, edges = parts["nodes"].shape, parts["edges"].shape
         if edges[1] != 2 or parts["edges"].vocabulary != nodes[0]:
@@ -77,8 +79,8 @@ class GraphEncoder(Encoder):
         for name, count in (("node_mask", nodes[0]), ("edge_mask", edges[0])):
             if name in parts and parts[name].shape != (count,):
                 raise ConfigError(
-                    f"The part `{name}` of a graph has the shape {parts[name].shape}: declare "
-                    f"({count},)."
+                    f"The part `{name}` of a graph has the shape {parts[name].shape}: declare it "
+                    f"with the shape ({count},)."
                 )
         return MessagePassing(self, *nodes, dtype=dtype, rngs=rngs)
 
@@ -105,10 +107,10 @@ class MessagePassing(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None,
     ) -> Features:
-        """A dict of the parts to a token for each node."""
+        """A dict of the parts to one token per node."""
         nodes, edges = x["nodes"], x["edges"]
-        there = x.get("node_mask", jnp.ones(nodes.shape[:2], bool))
-        there = there if mask is None else there & mask
+        valid = x.get("node_mask", jnp.ones(nodes.shape[:2], bool))
+        valid = valid if mask is None else valid & mask
         real = x.get("edge_mask", jnp.ones(edges.shape[:2], bool))
         inside = ((edges >= 0) & (edges < nodes.shape[1])).all(axis=2)
         wrong = (real & ~inside & present[:, None]).any(axis=1)
@@ -119,15 +121,15 @@ class MessagePassing(nnx.Module):
                 jnp.concatenate(pair, axis=1) for pair in ((source, target), (target, source))
             )
             real, inside = jnp.tile(real, (1, 2)), jnp.tile(inside, (1, 2))
-        both = jnp.take_along_axis(there, source, 1) & jnp.take_along_axis(there, target, 1)
-        h = self.embed(jnp.where(there[:, :, None], nodes, 0))
-        for each in self.rounds:
-            h = each(h, source, target, real & inside & both)
-        return Features(jnp.where(wrong[:, None, None], jnp.nan, h), there)
+        both = jnp.take_along_axis(valid, source, 1) & jnp.take_along_axis(valid, target, 1)
+        h = self.embed(jnp.where(valid[:, :, None], nodes, 0))
+        for message_round in self.rounds:
+            h = message_round(h, source, target, real & inside & both)
+        return Features(jnp.where(wrong[:, None, None], jnp.nan, h), valid)
 
 
 class MessageRound(nnx.Module):
-    """One round: a message along every edge, their sums, and the nodes after them."""
+    """One round: a message along every edge, their sums, and the updated nodes."""
 
     def __init__(self, width: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         self.from_source = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
@@ -141,7 +143,7 @@ class MessageRound(nnx.Module):
         target: Int[Array, "B E"],
         carries: Bool[Array, "B E"],
     ) -> Float[Array, "B N D"]:
-        """The nodes after one round; edges that do not carry have no message."""
+        """The updated nodes; there is a message only along edges with `carries`."""
 
         def sums(sent: jax.Array, received: jax.Array, *edges: jax.Array) -> jax.Array:
             source, target, carries = edges

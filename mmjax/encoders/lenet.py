@@ -1,4 +1,4 @@
-"""LeNet-style convolutional network for pictures."""
+"""LeNet-style convolutional network for images."""
 
 import dataclasses
 from typing import ClassVar
@@ -15,15 +15,15 @@ from mmjax.structs import Features, Modality
 
 @dataclasses.dataclass(frozen=True)
 class LeNet(Encoder):
-    """Blocks of convolution, batch norm (optional), ReLU and 2x2 max pooling; a token a pixel.
+    """Blocks of convolution, batch norm (optional), ReLU and 2x2 max pooling; one token per pixel.
 
-    Channels double from block to block. The tokens go through a linear layer, so that their mean is
-    global average pooling. After LeCun et al. 1998, Gradient-Based Learning; the doubling, the
-    pooling by maximum and the average in place of the dense layers are later habits.
+    Channels double from block to block. A linear layer follows, and the mean of the tokens is
+    global average pooling. After LeCun et al. 1998, Gradient-Based Learning; doubled channels, max
+    pooling and average pooling instead of dense layers are more recent.
 
     Attributes:
         blocks: number of blocks; each halves height and width, down to 1.
-        channels: of the first block.
+        channels: channels of the first block.
         kernel: side of the convolutions, in pixels.
         width: D of the tokens.
         batch_norm: whether to normalise over the batch before each ReLU.
@@ -79,7 +79,7 @@ class LeNetEncoder(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None,
     ) -> Features:
-        """[B, height, width, channels] to a token for each pixel of the last block."""
+        """[B, height, width, channels] to one token per pixel of the last block."""
         for block in self.blocks:
             x = block(x, present[:, None, None, None], train=train)
         tokens = self.project(x.reshape(x.shape[0], -1, x.shape[-1]))

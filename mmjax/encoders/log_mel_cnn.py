@@ -16,18 +16,18 @@ from mmjax.structs import Features, Modality
 
 @dataclasses.dataclass(frozen=True)
 class LogMelCNN(Encoder):
-    """Log-mel spectrogram on the device, convolution blocks, a token per remaining time step.
+    """Log-mel spectrogram on the device, convolution blocks, one token per remaining time step.
 
-    The spectrogram of each clip is standardised over its valid frames, so that loudness does not
-    count. Each block convolves, rectifies and halves time and frequency.
+    The spectrogram of each clip is standardised over its valid frames, so that loudness has no
+    effect. Each block is a convolution, a ReLU and a pooling that halves time and frequency.
 
     Attributes:
         blocks: number of blocks.
-        channels: of the first block; they double from block to block.
+        channels: channels of the first block; they double from block to block.
         width: D of the tokens.
-        bands: mel bands.
+        bands: number of mel bands.
         frame_ms: length of a frame, in milliseconds.
-        hop_ms: from one frame to the next, in milliseconds.
+        hop_ms: distance between the starts of two frames, in milliseconds.
         batch_norm: whether to normalise over the batch before each ReLU.
     """
 
@@ -82,7 +82,7 @@ class LogMelCNNEncoder(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None,
     ) -> Features:
-        """[B, S] waveforms to tokens; a token is valid if one of its frames is."""
+        """[B, S] waveforms to tokens; a token is valid if at least one of its frames is."""
         mask = jnp.ones(x.shape, bool) if mask is None else mask
         framing = {"frame_length": self.frame_length, "hop": self.hop}
         mel = audio.log_mel(

@@ -14,7 +14,7 @@ from mmjax.structs import Features, Modality
 
 @dataclasses.dataclass(frozen=True)
 class LSTM(Encoder):
-    """Word embeddings and one LSTM layer; a token per word, the state held over masked words.
+    """Word embeddings and one LSTM layer; one token per word; masked words keep the state.
 
     The gates follow Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000, whose
     bias starts at 1.
@@ -64,7 +64,7 @@ class LSTMEncoder(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None,
     ) -> Features:
-        """[B, L] word ids to L tokens; id 0 is no word."""
+        """[B, L] word ids to L tokens; id 0 is padding."""
         mask = (x != 0) if mask is None else mask
         inputs = self.from_input(self.embed(x))  # one matrix product for all words
         kernel = self.from_state.kernel[...].astype(inputs.dtype)

@@ -16,13 +16,13 @@ from mmjax.structs import Features, Modality
 
 @dataclasses.dataclass(frozen=True)
 class MLP(Encoder):
-    """Multilayer perceptron over the flattened input, one token an example.
+    """Multilayer perceptron over the flattened input; one token per example.
 
     Of a `sequence` it maps the vector at each position by itself: a token a position.
 
     Attributes:
         hidden: widths of the hidden layers.
-        width: D of the output, which is linear.
+        width: D of the linear output layer.
         activation: after each hidden layer.
         dropout: rate after each hidden layer, in [0, 1).
     """

@@ -1,4 +1,4 @@
-"""Tables: one row of numbers and categories an example, some of its cells missing."""
+"""Tables: one row of numbers and categories per example, with missing cells."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ _PARTS = ("numbers", "known", "categories")
 
 @dataclasses.dataclass(frozen=True)
 class TableEncoder(Encoder):
-    """A token for each column: a linear function of a number, or the embedding of a category.
+    """One token per column: a linear function of a number, or the embedding of a category.
 
-        token_j = x_j w_j + b_j     where number j is known
-        token_j = m_j               where it is missing
-        token_j = e_j[c_j]          of category c_j, 0 where it is missing
+        token_j = x_j w_j + b_j     if number j is known
+        token_j = m_j               if number j is missing
+        token_j = e_j[c_j]          for category c_j, which is 0 if it is missing
 
-    The modality has these parts, of which `numbers` or `categories` may be left out:
+    The modality has these parts; `numbers` or `categories` may be left out:
 
-        "numbers": Modality("vector", (n,)), on similar scales: they are not standardised here
-        "known": Modality("vector", (n,), "bool"), which numbers are known; left out: all are
+        "numbers": Modality("vector", (n,)), on similar scales, because they are not standardised
+        "known": Modality("vector", (n,), "bool"), which numbers are known; by default all
         "categories": Modality("vector", (m,), "int32", vocabulary=C), ids below C in every column
 
     The values of unknown numbers are ignored, but must be finite. A category outside the vocabulary
-    is refused among the first examples of a split; later it makes the tokens of its example NaN,
-    which stops a training run.
+    is an error if it is among the first examples of a split; in later examples, it makes the tokens
+    of its example NaN, which stops training.
 
     Attributes:
         width: D of the tokens.
@@ -56,19 +56,20 @@ class TableEncoder(Encoder):
                 raise unknown_name("part that TableEncoder reads, called", name, _PARTS)
         if not parts.keys() & {"numbers", "categories"}:
             raise ConfigError(
-                "A table has neither `numbers` nor `categories`: declare one of them in its parts."
+                "A table has neither `numbers` nor `categories`: declare at least one in its "
+                "`parts`."
             )
         known, numbers = (parts[n].shape if n in parts else None for n in ("known", "numbers"))
         if known is not None and known != numbers:
             raise ConfigError(
                 f"The part `known` of a table has the shape {known}, but `numbers` has {numbers}: "
-                "declare the same."
+                "declare both with the same shape."
             )
         if "categories" in parts and parts["categories"].vocabulary < 2:
             raise ConfigError(
                 f"The part `categories` of a table has the vocabulary "
-                f"{parts['categories'].vocabulary}: declare how many categories there are, with "
-                "that of a missing cell, 0."
+                f"{parts['categories'].vocabulary}: declare the number of categories, including "
+                "category 0, which stands for a missing cell."
             )
         return TableTokens(self.width, parts, dtype=dtype, rngs=rngs)
 
@@ -79,19 +80,19 @@ class TableTokens(nnx.Module):
     def __init__(
         self, width: int, parts: Mapping[str, Modality], *, dtype: jnp.dtype, rngs: nnx.Rngs
     ) -> None:
-        def drawn(*shape: int) -> nnx.Param:
+        def random_normal(*shape: int) -> nnx.Param:
             values = jax.random.normal(rngs.params(), (*shape, width), jnp.float32)
             return nnx.Param(values / width**0.5)
 
         self.columns = {name: parts[name].shape[0] if name in parts else 0 for name in _PARTS}
         self.dtype = dtype
         if numbers := self.columns["numbers"]:
-            self.kernel, self.bias = drawn(numbers), drawn(numbers)
+            self.kernel, self.bias = random_normal(numbers), random_normal(numbers)
         if self.columns["known"]:
-            self.missing = drawn(numbers)
+            self.missing = random_normal(numbers)
         if categories := self.columns["categories"]:
             self.vocabulary = parts["categories"].vocabulary
-            self.embedding = drawn(categories, self.vocabulary)
+            self.embedding = random_normal(categories, self.vocabulary)
         self.features = FeatureShape(tokens=numbers + categories, width=width)
 
     def __call__(
@@ -109,7 +110,7 @@ class TableTokens(nnx.Module):
             numbers = x["numbers"].astype(self.dtype)
             known = x["known"] if self.columns["known"] else jnp.ones(numbers.shape, bool)
             numbers = jnp.where(known, numbers, 0)[:, :, None]
-            kernel, bias = (each[...].astype(self.dtype) for each in (self.kernel, self.bias))
+            kernel, bias = (param[...].astype(self.dtype) for param in (self.kernel, self.bias))
             of_numbers = numbers * kernel + bias
             if self.columns["known"]:
                 missing = self.missing[...].astype(self.dtype)

@@ -15,7 +15,7 @@ from mmjax.structs import Features, Modality
 
 @dataclasses.dataclass(frozen=True)
 class TextTransformer(Encoder):
-    """Word embeddings, learned positions and a small Transformer; a token per word.
+    """Word embeddings, learned position embeddings and a small Transformer; one token per word.
 
     Attributes:
         width: D of the tokens.
@@ -64,7 +64,7 @@ class TextTransformerEncoder(nnx.Module):
         train: bool,
         rngs: nnx.Rngs | None,
     ) -> Features:
-        """[B, L] word ids to L tokens; id 0 is no word."""
+        """[B, L] word ids to L tokens; id 0 is padding."""
         mask = (x != 0) if mask is None else mask
         tokens = self.embed(x) + self.positions(jnp.arange(x.shape[1]))
         return Features(tokens=self.transformer(tokens, mask, train=train, rngs=rngs), mask=mask)

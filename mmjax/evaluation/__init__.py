@@ -1,4 +1,4 @@
-"""What a trained model is measured by."""
+"""Evaluations: the metrics of a trained model."""
 
 from mmjax.evaluation.best_possible import BestPossible
 from mmjax.evaluation.classification import Classification

@@ -1,4 +1,4 @@
-"""How far a classifier is from what can be known at all, where the data set tells that."""
+"""Compares a classifier with the best possible one, for data sets that know its accuracy."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -23,7 +23,7 @@ class Knowable(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class _Right:
-    """How many examples were classified right, by a model of which modalities."""
+    """Number of correctly classified examples, and the modalities that the model reads."""
 
     right: int
     examples: int
@@ -32,10 +32,10 @@ class _Right:
 
 @dataclasses.dataclass(frozen=True)
 class BestPossible(StreamedEvaluator):
-    """The best accuracy that the modalities which the model uses allow, and the share reached.
+    """The best possible accuracy with the modalities that the model reads, and the share reached.
 
-    Gives `best_accuracy` and `share_of_best`, accuracy over best accuracy. On a finite split the
-    share of a perfect model scatters around 1.
+    Gives `best_accuracy` and `share_of_best`, the accuracy divided by the best accuracy. On a
+    finite split the share of a perfect model varies around 1.
 
     Attributes:
         target: name of a target of the kind `class`.
@@ -53,8 +53,8 @@ class BestPossible(StreamedEvaluator):
         Classification(self.target).check(task)
         if not isinstance(task.data, Knowable):
             raise ConfigError(
-                f"Nobody knows the best possible accuracy on {task.data.name!r}: leave the "
-                "evaluation BestPossible out, or use the data set 'shapes'."
+                f"The best possible accuracy on {task.data.name!r} is unknown: remove the "
+                "evaluation BestPossible, or use the data set 'shapes'."
             )
 
     def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> _Right:
@@ -69,7 +69,7 @@ class BestPossible(StreamedEvaluator):
 
     def values(self, state: _Right, data: Dataset) -> dict[str, Value]:
         """See `StreamedEvaluator.values`."""
-        assert isinstance(data, Knowable), "`check` refuses the others"
+        assert isinstance(data, Knowable), "`check` makes sure"
         best = data.best_accuracy(state.modalities)
         accuracy = state.right / max(state.examples, 1)
         return {"best_accuracy": Neither(best), "share_of_best": accuracy / best}

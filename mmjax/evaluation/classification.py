@@ -13,14 +13,14 @@ from mmjax.structs import Batch, Outputs
 
 @dataclasses.dataclass(frozen=True)
 class Classification(StreamedEvaluator):
-    """How often the class of the largest logit is right, over the examples with a known class.
+    """Classification metrics of the class with the largest logit, over the labelled examples.
 
     Gives `accuracy`, `{macro,weighted}_{precision,recall,f1}`, and the table `confusion` [C, C],
     rows the true classes and columns the predicted ones. A class never predicted has precision 0.
 
     Attributes:
         target: name of a target of the kind `class`.
-        name: what the names of the metrics begin with; empty for nothing.
+        name: prefix of the metric names; empty for none.
     """
 
     target: str = "label"

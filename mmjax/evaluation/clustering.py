@@ -1,4 +1,4 @@
-"""Clustering: whether the groups that a representation falls into are the classes."""
+"""Clustering: whether the clusters of a representation agree with the classes."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -25,33 +25,33 @@ from mmjax.evaluation.features import (
 from mmjax.evaluation.predictor import Predictor, some
 from mmjax.evaluation.projections import Projection
 
-RESTARTS = 10  # of k-means, the one of least distances is taken
+RESTARTS = 10  # of k-means; the one with the smallest distances is taken
 
 
 @dataclasses.dataclass(frozen=True)
 class Clustering(Evaluator):
-    """Clusters a view's embeddings of the split itself, without labels, and compares with them.
+    """Clusters the embeddings of a split without labels, and compares the clusters with classes.
 
     Gives `{name}_{method}_clustering_accuracy`, see `clustering_accuracy`, and
     `{name}_{method}_nmi`, the mutual information of clusters and classes over the mean of their two
-    entropies, both between 0 and 1; `spectral` gives `{name}_spectral_components` too, the
-    connected components of its graph: where they are more than the clusters, raise `neighbours`.
+    entropies, both between 0 and 1. `spectral` also gives `{name}_spectral_components`, the number
+    of connected components of its graph: if it exceeds the number of clusters, raise `neighbours`.
 
-    The features are not rescaled. k-means is started anew 10 times. It is measured at the end of a
-    run only.
+    The features are not rescaled. k-means has 10 random restarts. It is measured only at the end of
+    a run.
 
     Attributes:
-        view: the modality, or several, whose features are put side by side.
-        method: `kmeans`, or `spectral`: see `spectral_embedding`, then k-means.
+        view: the modality; or several, whose features are concatenated.
+        method: `kmeans`; or `spectral`, which is `spectral_embedding` followed by k-means.
         target: name of the target that the clusters are compared with.
-        clusters: how many; 0 takes the number of classes.
-        neighbours: of each record in the graph of `spectral`.
-        projection: whose projections of the embeddings are clustered, such as CCA(("left",
-            "right"), 10); None takes the embeddings as they are.
-        name: what the metrics are called; empty for the view, after the name of the projection if
-            there is one, such as `cca10_left`.
-        examples: records of the split, drawn at random, that are clustered at most; 0 for all.
-        seed: of that draw and of the starts.
+        clusters: number of clusters; 0 takes the number of classes.
+        neighbours: neighbours of each record in the graph of `spectral`.
+        projection: the projection of the embeddings that is clustered, such as CCA(("left",
+            "right"), 10); None takes the embeddings themselves.
+        name: prefix of the metric names. If empty, the view, with the name of the projection
+            before it if one is set, such as `cca10_left`.
+        examples: at most so many records of the split, drawn at random, are clustered; 0 for all.
+        seed: seed of that draw and of the restarts.
 
     Reference:
         Wang et al., On Deep Multi-View Representation Learning, ICML 2015 (spectral clustering of
@@ -89,12 +89,12 @@ class Clustering(Evaluator):
             raise ConfigError(
                 f"Clustering.examples is {self.examples}, too few for {clusters} clusters"
                 f"{' and ' + str(self.neighbours) + ' neighbours' if self._spectral else ''}: "
-                f"choose {needed} or more."
+                f"set it to {needed} or more."
             )
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
-        from sklearn.cluster import KMeans  # here, for it takes a second to import
+        from sklearn.cluster import KMeans  # here, because the import takes a second
         from sklearn.metrics import normalized_mutual_info_score
 
         inputs, labels = labelled_features(
@@ -123,7 +123,7 @@ class Clustering(Evaluator):
 
     @property
     def label(self) -> str:
-        """What the names of the metrics begin with."""
+        """Prefix of the metric names."""
         return f"{self.name or name_of(as_views(self.view), self.projection)}_{self.method}"
 
     @property
@@ -136,17 +136,17 @@ class Clustering(Evaluator):
 
 
 def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
-    """The share of records whose cluster is matched with their class, by the best matching.
+    """The accuracy of clusters as classes, under the best one-to-one matching of both.
 
-    A cluster is matched with one class at most and a class with one cluster at most (Hungarian
-    method), so clusters beyond the number of classes count as wrong.
+    A cluster is matched with at most one class and a class with at most one cluster (Hungarian
+    method), so records of unmatched clusters count as wrong.
 
     Args:
-        labels: [N], the classes; any whole numbers.
-        clusters: [N], the clusters; any whole numbers.
+        labels: [N], the classes; any integers.
+        clusters: [N], the clusters; any integers.
 
     Returns:
-        Above 0, at most 1; how the clusters are numbered makes no difference.
+        Above 0, at most 1; does not depend on the numbering of the clusters.
 
     Raises:
         ConfigError: no records, or not one cluster for each label.
@@ -154,8 +154,8 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     classes, groups = np.asarray(labels), np.asarray(clusters)
     if classes.ndim != 1 or classes.shape != groups.shape or not classes.size:
         raise ConfigError(
-            f"labels has the shape {classes.shape} and clusters {groups.shape}: give one number "
-            "for each of one or more records to both."
+            f"labels has the shape {classes.shape} and clusters {groups.shape}: give two arrays of "
+            "the same shape [N], with N at least 1."
         )
     (names, rows), (numbers, columns) = (
         np.unique(values, return_inverse=True) for values in (classes, groups)
@@ -174,25 +174,25 @@ def spectral_embedding(
         A_ij = 1 if i is one of the neighbours of j, or j of i;   S = Δ^-1/2 A Δ^-1/2,
         Δ the diagonal matrix of the row sums of A
 
-    The rows of the leading eigenvectors of S, scaled to length 1. A component of the graph has an
-    eigenvector of its own, of eigenvalue 1, which needs no search: so separate groups, whose
-    eigenvalues are all equal, are found exactly. Where there are more components than clusters, all
-    of them are kept.
+    The rows of the leading eigenvectors of S, scaled to length 1. Each connected component of the
+    graph has an eigenvector with eigenvalue 1 in closed form, so separate groups, whose eigenvalues
+    are all equal, are found exactly. If there are more components than clusters, all of them are
+    kept.
 
     Args:
-        features: one row a record.
+        features: one row per record.
         clusters: number of eigenvectors, below N.
         neighbours: nearest neighbours of each record in the graph, below N.
-        seed: of the start of the search.
+        seed: seed of the start vector of the eigensolver.
 
     Returns:
-        The coordinates, E being `clusters` or the number of components if that is more, and the
-        number of components.
+        The coordinates, where E is `clusters` or the number of components if that is larger, and
+        the number of components.
 
     Reference:
         Ng, Jordan and Weiss, On Spectral Clustering: Analysis and an algorithm, NIPS 2001.
     """
-    from sklearn.neighbors import kneighbors_graph  # here, for it takes a second to import
+    from sklearn.neighbors import kneighbors_graph  # here, because the import takes a second
 
     directed = kneighbors_graph(features, neighbours)
     A: Int[scipy.sparse.csr_matrix, "N N"] = directed.maximum(directed.T)
@@ -212,7 +212,7 @@ def spectral_embedding(
         missing = clusters - components
         start = np.random.default_rng(seed).uniform(-1, 1, len(degree))
         operator = LinearOperator(S.shape, matvec=others, dtype=S.dtype)
-        basis = min(len(degree), max(4 * missing, 40))  # more of it, fewer restarts of the search
+        basis = min(len(degree), max(4 * missing, 40))  # a larger basis needs fewer restarts
         _, found = eigsh(operator, missing, which="LA", v0=start, ncv=basis, tol=1e-8)
         known = np.hstack([known, found])
     return known / np.linalg.norm(known, axis=1, keepdims=True), int(components)

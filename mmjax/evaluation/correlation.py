@@ -1,4 +1,4 @@
-"""Held-out correlation: what an alignment is worth on data that it was not fitted on."""
+"""Held-out correlation: the correlation of aligned views on data that was not used in the fit."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -23,25 +23,25 @@ class HeldOutCorrelation(Evaluator):
     """Total canonical correlation of embeddings, with projections fitted on the training split.
 
     The sum over k dimensions of the Pearson correlation of the projected views, averaged over the
-    pairs of views where there are more than two; at most k. Gives `total_correlation` and the table
+    pairs of views if there are more than two; at most k. Gives `total_correlation` and the table
     `correlations` [k]; with a `name`, `{name}_total_correlation` and so on.
 
-    With `permutations`, `total_correlation_floor` too: what the same fit reports of embeddings that
-    have nothing to do with each other. The pairing of the training rows is shuffled before the
-    projections are fitted, and that of the split before their total correlation on it is measured,
-    which is one draw; the floor is the mean. On the split `train` the rows of the fit are measured:
-    there the floor is far from 0 where k is not much smaller than the number of examples.
+    With `permutations`, also gives `total_correlation_floor`: the result of the same fit on
+    unrelated embeddings. In each permutation the pairing of the training rows is shuffled before
+    the fit, and that of the split before its total correlation is measured; the floor is the mean
+    over the permutations. On the split `train`, the measured rows are those of the fit: there the
+    floor is far from 0 unless k is much smaller than the number of examples.
 
     Attributes:
         views: the two modalities of a linear CCA.
         k: number of its canonical dimensions.
         ridge: added to the variances of the embeddings in its fit.
-        permutations: shuffles of the floor, each a fit of its own; 0 for no floor.
-        seed: of the shuffles.
-        projection: another projection, in place of `views`, `k` and `ridge`.
-        name: what the names of the metrics begin with; empty for nothing.
-        examples: training records, drawn at random, that the projections are fitted on at most; 0
-            for all.
+        permutations: number of permutations for the floor, each with its own fit; 0 for no floor.
+        seed: seed of the permutations.
+        projection: another projection, instead of `views`, `k` and `ridge`.
+        name: prefix of the metric names; empty for none.
+        examples: at most so many training records, drawn at random, are used for the fit; 0 for
+            all.
     """
 
     views: tuple[str, ...] = ()
@@ -65,14 +65,14 @@ class HeldOutCorrelation(Evaluator):
         """See `Evaluator.check`."""
         if self.projection is None and len(self.views) != 2:
             raise ConfigError(
-                f"HeldOutCorrelation.views is {self.views}: name two views and `k`, or give a "
+                f"HeldOutCorrelation.views is {self.views}: set two views and `k`, or set a "
                 "`projection`."
             )
         own = self.views or self.k or self.ridge != type(self).ridge or self.examples
         if self.projection and own:
             raise ConfigError(
-                "HeldOutCorrelation has a `projection`, whose views, k, ridge and examples are "
-                "taken: leave its own `views`, `k`, `ridge` and `examples` out."
+                "HeldOutCorrelation has a `projection`, which defines views, k, ridge and "
+                "examples: remove its own `views`, `k`, `ridge` and `examples`."
             )
         self._projection.check(task)
         check_metrics([e.metric for e in task.evaluation if isinstance(e, HeldOutCorrelation)])
@@ -97,7 +97,7 @@ class HeldOutCorrelation(Evaluator):
 
     @property
     def metric(self) -> str:
-        """The name of the metric that sums the others up."""
+        """The name of the summary metric."""
         return f"{self.name}_total_correlation" if self.name else "total_correlation"
 
     @property
@@ -110,17 +110,17 @@ class HeldOutCorrelation(Evaluator):
 
 @dataclasses.dataclass(frozen=True)
 class RawCorrelation(Evaluator):
-    """Linear CCA on the raw views: what `HeldOutCorrelation` should be compared with.
+    """Linear CCA on the raw views: the baseline for `HeldOutCorrelation`.
 
     Gives `linear_cca_total_correlation` and the table `linear_cca_correlations` [k]; with a `name`,
-    `{name}_total_correlation` and so on. It does not depend on the model, so it is measured at the
-    end of a run only.
+    `{name}_total_correlation` and so on. It does not depend on the model, so it is measured only at
+    the end of a run.
 
     Attributes:
         views: the two modalities; their inputs are flattened.
         k: number of canonical dimensions.
         ridge: added to the variances of the views in the fit.
-        name: what the names of the metrics begin with.
+        name: prefix of the metric names.
     """
 
     views: tuple[str, str]
@@ -171,7 +171,7 @@ class RawCorrelation(Evaluator):
 
 
 def _unpaired(views: Sequence[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-    """The views with the rows of all but the first in random orders."""
+    """The views with the rows of all except the first in random order."""
     return [views[0], *(view[rng.permutation(len(view))] for view in views[1:])]
 
 

@@ -1,4 +1,4 @@
-"""The embeddings that an evaluation measures, and what is refused before the training."""
+"""The embeddings that evaluations measure, and checks of evaluations before the training."""
 
 import dataclasses
 from typing import Any
@@ -21,11 +21,11 @@ def paired_embeddings(
     """The embeddings [N, D_v] of the records of a split that have all the views.
 
     Args:
-        predictor: what the model gives.
+        predictor: gives the outputs of the model.
         views: names of the embeddings.
         split: name of the split.
-        examples: records, drawn at random, that are looked at at most; 0 for all.
-        seed: of that draw.
+        examples: at most so many records, drawn at random, are used; 0 for all.
+        seed: seed of that draw.
     """
     predictions = predictor(split, examples, seed)
     rows = np.logical_and.reduce([predictions.present[view] for view in views])
@@ -33,14 +33,14 @@ def paired_embeddings(
 
 
 def check_views(views: tuple[str, ...], task: Task) -> None:
-    """Refuses views that the experiment's data set does not have."""
+    """Checks that the data set has the views."""
     for view in views:
         if view not in task.data.modalities:
             raise unknown_name("view", view, task.data.modalities)
 
 
 def check_embeddings(views: tuple[str, ...], task: Task) -> dict[str, int]:
-    """Refuses views that the data set or the model does not have; the width of each embedding."""
+    """Checks that data set and model have the views; returns the width of each embedding."""
     check_views(views, task)
     widths = embedding_widths(task)
     for view in views:
@@ -50,7 +50,7 @@ def check_embeddings(views: tuple[str, ...], task: Task) -> dict[str, int]:
 
 
 def check_prediction(target: str, kinds: tuple[str, ...], task: Task) -> None:
-    """Refuses a target that is not of these kinds, or that the model does not predict."""
+    """Checks that a target is of one of these kinds and that the model predicts it."""
     check_target(target, task, kinds)
     predicted = shapes_of(task).predictions
     if target not in predicted:
@@ -58,33 +58,33 @@ def check_prediction(target: str, kinds: tuple[str, ...], task: Task) -> None:
 
 
 def check_generated(target: str, task: Task) -> None:
-    """Refuses a target that is not of tokens, or that the model does not write."""
+    """Checks that a target is of the kind `tokens` and that the model generates it."""
     check_target(target, task, ("tokens",))
     written = shapes_of(task).generated
     if target not in written:
-        raise unknown_name("head of the model that writes the target", target, written)
+        raise unknown_name("head of the model that generates the target", target, written)
 
 
 def check_target(target: str, task: Task, kinds: tuple[str, ...] = ("class",)) -> None:
-    """Refuses a target that the experiment's data set does not have, or of other kinds."""
+    """Checks that the data set has a target and that it is of one of these kinds."""
     if target not in task.data.targets:
         raise unknown_name("target", target, task.data.targets)
     kind = task.data.targets[target].kind
     if kind not in kinds:
         raise ConfigError(
-            f"The target {target!r} is of the kind {kind!r}, and this evaluation is for "
-            f"{' or '.join(map(repr, kinds))}: name another target."
+            f"The target {target!r} is of the kind {kind!r}, but this evaluation needs one of the "
+            f"kind {' or '.join(map(repr, kinds))}: choose another target."
         )
 
 
 def check_width(k: int, view: str, width: int, what: str) -> None:
-    """Refuses a fit of more dimensions than a view has.
+    """Checks that a fit has no more dimensions than a view.
 
     Args:
         k: dimensions of the fit.
         view: name of the view.
-        width: its columns.
-        what: what has these columns ("embedding").
+        width: number of columns of the view.
+        what: what has these columns ("embedding"), for the message.
     """
     if k > width:
         raise ConfigError(
@@ -94,7 +94,7 @@ def check_width(k: int, view: str, width: int, what: str) -> None:
 
 
 def embedding_widths(task: Task) -> dict[str, int]:
-    """Modality -> width of its embedding, for those that the model encodes; from shapes alone."""
+    """Modality -> width of its embedding, for those that the model encodes; without computing."""
     return {name: leaf.shape[-1] for name, leaf in shapes_of(task).embeddings.items()}
 
 
@@ -102,7 +102,7 @@ def shapes_of(task: Task) -> Outputs:
     """The shapes of what the model of an experiment returns and writes; nothing is computed.
 
     Raises:
-        ConfigError: where model and data set do not fit.
+        ConfigError: model and data set do not fit together.
     """
     key = task.model, task.data.modalities, task.data.targets
     if not _SHAPES or _SHAPES[-1][0] != key:

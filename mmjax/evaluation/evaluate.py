@@ -1,4 +1,4 @@
-"""Runs evaluations on splits, and names what they find."""
+"""Runs evaluations on splits and collects their metrics."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ from mmjax.structs import Batch
 
 
 class Figures(NamedTuple):
-    """What evaluations found, each under `split/name`."""
+    """The results of evaluations, each under `split/name`."""
 
     metrics: dict[str, float]
     details: dict[str, Any]  # tables, as nested lists
-    directions: dict[str, str]  # of the metrics of which more is not better: `min` or `none`
+    directions: dict[str, str]  # `min` (lower is better) or `none`; metrics not here: `max`
 
 
 def check_names(task: Task) -> None:
@@ -53,7 +53,7 @@ def evaluate(
     """Runs evaluations on splits, with one pass of the model over each.
 
     Raises:
-        ConfigError: two evaluations give a metric of one name.
+        ConfigError: two evaluations give a metric of the same name.
     """
     found = Figures({}, {}, {})
     for split in splits:

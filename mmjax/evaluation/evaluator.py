@@ -1,8 +1,9 @@
-"""What an evaluation is: from what a model gives on a split to named figures.
+"""The base classes of evaluations, which compute metrics from a model's outputs on a split.
 
 Most metrics are sums over examples. A `StreamedEvaluator` computes them batch by batch from states
-that merge, so that no split has to fit in memory. What cannot be told from sums (rankings, probes,
-clusters) is an `Evaluator` that gets the arrays which it reads of a whole split, on the host.
+that can be merged, so that a split does not have to fit in memory. Metrics that are not sums
+(rankings, probes, clusters) need an `Evaluator`, which gets the arrays of all examples of a split,
+on the host.
 """
 
 import abc
@@ -25,16 +26,16 @@ Value = float | np.ndarray
 
 
 class Lower(float):
-    """A metric of which less is better, such as an error; of a plain float more is better."""
+    """A metric for which lower is better, such as an error; for a plain float, higher is."""
 
 
 class Neither(float):
-    """A figure of which neither more nor less is better, such as a cost that was chosen."""
+    """A number for which neither higher nor lower is better, such as a chosen cost."""
 
 
 @runtime_checkable
 class Task(Protocol):
-    """What an evaluation may know of an experiment before the first step."""
+    """The parts of an experiment that an evaluation can check before the first step."""
 
     @property
     def data(self) -> Dataset:
@@ -51,13 +52,13 @@ class Task(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Reads:
-    """Which arrays of a model and its batches an evaluation reads; others are not computed.
+    """The arrays of outputs and batches that an evaluation reads; others are not computed.
 
     Attributes:
-        embeddings: modalities.
-        predictions: targets.
+        embeddings: modalities whose embeddings are read.
+        predictions: targets whose predictions are read.
         generated: targets whose generated tokens are read.
-        targets: targets that are kept beside the outputs of a whole split; batches have them all.
+        targets: targets that are kept for all examples of a split; batches always have all targets.
         fields: other fields of `Outputs` whose arrays begin with the batch, such as `fused` or
             `reconstructions`, all of it; for streamed evaluations.
     """
@@ -70,20 +71,20 @@ class Reads:
 
     @classmethod
     def union(cls, several: Iterable["Reads"]) -> "Reads":
-        """All that one of several reads."""
+        """All arrays that at least one of several reads."""
         several = list(several)
         return cls(
             *(
-                tuple(dict.fromkeys(name for each in several for name in getattr(each, field.name)))
+                tuple(dict.fromkeys(name for item in several for name in getattr(item, field.name)))
                 for field in dataclasses.fields(cls)
             )
         )
 
     def select(self, outputs: Outputs) -> Outputs:
-        """The outputs with nothing in them but what is read; names that are not there are left."""
+        """Only the outputs that are read; names that the outputs do not have are skipped."""
 
-        def some(there: Any, names: tuple[str, ...]) -> dict[str, Any]:
-            return {name: there[name] for name in names if name in there}
+        def some(arrays: Any, names: tuple[str, ...]) -> dict[str, Any]:
+            return {name: arrays[name] for name in names if name in arrays}
 
         return Outputs(
             embeddings=some(outputs.embeddings, self.embeddings),
@@ -97,7 +98,7 @@ class Reads:
 class Evaluator(abc.ABC):
     """Base of the evaluations."""
 
-    at_end_only: ClassVar[bool] = False  # left out of the evaluations between training steps
+    at_end_only: ClassVar[bool] = False  # skipped in the evaluations between training steps
 
     @property
     @abc.abstractmethod
@@ -106,17 +107,17 @@ class Evaluator(abc.ABC):
 
     @abc.abstractmethod
     def check(self, task: Task) -> None:
-        """Refuses an experiment that this evaluation does not fit, before the first step.
+        """Checks that this evaluation fits the experiment, before the first step.
 
         Raises:
-            ConfigError: naming the option and the fix.
+            ConfigError: it does not; names the option and the fix.
         """
 
     @abc.abstractmethod
     def __call__(self, predictor: "Predictor", split: str) -> dict[str, Value]:
         """Evaluates on a split: name -> number (a metric) or array (a table of the report).
 
-        A number of which less is better is a `Lower`.
+        A number for which lower is better is a `Lower`.
         """
 
 
@@ -125,28 +126,28 @@ class StreamedEvaluator(Evaluator):
 
     @abc.abstractmethod
     def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> Any:
-        """What is kept of one batch.
+        """The state of one batch.
 
         Args:
-            outputs: what this evaluation reads of the model's outputs, as NumPy arrays.
-            batch: the examples, none of them padding.
-            data: the data set, which knows its targets and which of their values mean the same.
+            outputs: the model's outputs that this evaluation reads, as NumPy arrays.
+            batch: the examples, without padding.
+            data: the data set, which knows its targets and which of their values are equivalent.
 
         Returns:
             Numbers and arrays whose shape does not depend on the number of examples.
         """
 
     def merge(self, one: Any, other: Any) -> Any:
-        """The state of the examples of both; the sum, unless a subclass says otherwise."""
+        """The state of the examples of both: the sum, unless a subclass overrides it."""
         return jax.tree.map(operator.add, one, other)
 
     @abc.abstractmethod
     def values(self, state: Any, data: Dataset) -> dict[str, Value]:
-        """Figures from the state of all examples of a split; see `Evaluator.__call__`.
+        """Metrics from the state of all examples of a split; see `Evaluator.__call__`.
 
         Args:
             state: merged over all batches.
-            data: the data set, which knows the names of classes and what is possible at best.
+            data: the data set, which knows the names of classes and the best possible accuracy.
         """
 
     def __call__(self, predictor: "Predictor", split: str) -> dict[str, Value]:

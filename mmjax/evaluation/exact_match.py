@@ -1,4 +1,4 @@
-"""Generated sequences against the true ones, token by token."""
+"""Compares generated sequences with the true ones, token by token."""
 
 import dataclasses
 
@@ -13,16 +13,15 @@ from mmjax.structs import Batch, Outputs
 
 @dataclasses.dataclass(frozen=True)
 class ExactMatch(StreamedEvaluator):
-    """How often a generated sequence is the true one.
+    """How often a generated sequence equals the true one.
 
-    Gives `exact_match`, the share of the sequences that have every true token in its place and no
-    token more, and `token_accuracy`, the share of the true tokens that are written in their place:
-    a token too many or too few moves all those after it. Examples without any known token do not
-    count.
+    Gives `exact_match`, the share of sequences in which all tokens are equal, and `token_accuracy`,
+    the share of true tokens that are generated at the same position (an inserted or a missing
+    token shifts all tokens after it). Examples without a known token do not count.
 
     Attributes:
         target: name of a target of the kind `tokens`.
-        name: what the names of the metrics begin with; empty for nothing.
+        name: prefix of the metric names; empty for none.
     """
 
     target: str
@@ -58,9 +57,9 @@ class ExactMatch(StreamedEvaluator):
 
 
 def written_and_true(outputs: Outputs, batch: Batch, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """The generated and the true ids [M, L] of the examples that have some known token.
+    """The generated and the true ids [M, L] of the examples with at least one known token.
 
-    Both are 0 where there is no token.
+    Both are 0 at positions without a token.
     """
     true = np.asarray(batch.targets[target])
     if target in batch.target_masks:

@@ -1,4 +1,4 @@
-"""Features that evaluations measure, embeddings or projections of them, and what is refused."""
+"""The features that evaluations measure (embeddings or projections of them), and their checks."""
 
 from collections.abc import Sequence
 
@@ -19,21 +19,21 @@ def features_of(
     projection: Projection | None,
     target: str = "",
 ) -> tuple[Float[np.ndarray, "M D"], np.ndarray]:
-    """The features of views, side by side: embeddings, or projections of them.
+    """The concatenated features of views: embeddings, or projections of them.
 
     Args:
-        predictor: what the model says.
-        views: one or more, all of the projection if there is one.
+        predictor: gives the outputs of the model.
+        views: one or more; with a projection, some of its views.
         split: name of the split.
-        projection: None takes the embeddings as they are.
-        target: records without this target are left out; empty for none.
+        projection: None takes the embeddings themselves.
+        target: records without this target are left out; empty keeps all records.
 
     Returns:
-        Features, float64, of the M records that have all these views and the target, and which
-        they are, [N] bool.
+        Features, float64, of the M records that have all these views and the target, and the mask
+        of these records, [N] bool.
 
     Raises:
-        DataError: no record of the split has them all.
+        DataError: no record of the split has all of them.
     """
     predictions = predictor(split)
     rows = np.logical_and.reduce([predictions.present[view] for view in views])
@@ -44,7 +44,7 @@ def features_of(
         raise DataError(
             f"No record of the split {split!r} has {named} {', '.join(map(repr, views))}"
             f"{' and the target ' + repr(target) if target else ''}: evaluate another split, or "
-            "leave the evaluation out."
+            "remove the evaluation."
         )
     embeddings = {view: predictions.embeddings[view][rows] for view in views}
     if projection is None:
@@ -70,9 +70,9 @@ def labelled_features(
 def check_features(
     views: tuple[str, ...], projection: Projection | None, task: Task
 ) -> dict[str, int]:
-    """Refuses views and projections that cannot be; the width of each view's features."""
+    """Checks views and projection; returns the width of each view's features."""
     if not views or len(set(views)) < len(views):
-        raise ConfigError(f"The views of an evaluation are {views}: name one or more, each once.")
+        raise ConfigError(f"The views of an evaluation are {views}: set one or more, each once.")
     widths = check_embeddings(views, task)
     if projection is None:
         return {view: widths[view] for view in views}
@@ -89,24 +89,24 @@ def as_views(view: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def name_of(views: tuple[str, ...], projection: Projection | None) -> str:
-    """What the metrics of views are called: `left`, `cca10_left`, `cca10_left+right`."""
+    """The prefix of metric names of views: `left`, `cca10_left`, `cca10_left+right`."""
     return f"{projection.name + '_' if projection else ''}{'+'.join(views)}"
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuses evaluations that give a metric of the same name.
+    """Checks that no two evaluations give a metric of the same name.
 
     Args:
-        metrics: the name of one metric of each evaluation of a kind.
+        metrics: the name of one metric of each evaluation of the same class.
     """
     for metric in metrics:
         if metrics.count(metric) > 1:
             raise ConfigError(
-                f"Two evaluations give a metric {metric!r}: give one of them another `name`."
+                f"Two evaluations give a metric {metric!r}: set a different `name` for one of them."
             )
 
 
 def reads_of(views: tuple[str, ...], projection: Projection | None, *targets: str) -> Reads:
-    """The arrays that features of these views, or of a projection of them, are made of."""
+    """The arrays from which the features of these views, or their projections, are computed."""
     of_projection = projection.views if projection else ()
     return Reads(embeddings=(*views, *of_projection), targets=tuple(filter(None, targets)))

@@ -1,4 +1,4 @@
-"""Generated sentences that say the right thing, in whatever words, where the data set can tell."""
+"""Generated sentences with the right meaning in any wording, if the data set can decide that."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -15,24 +15,24 @@ from mmjax.structs import Batch, Outputs
 
 @runtime_checkable
 class Equivalence(Protocol):
-    """A data set that knows which sentences of a target are right, and which say the same."""
+    """A data set that knows the grammar of a target, and which sentences have the same meaning."""
 
     def equivalent(self, target: str, ids: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """[B] bool: whether ids and other ids, [B, L] each, are both sentences and say the same."""
+        """[B] bool: whether two arrays of ids [B, L] are valid sentences with the same meaning."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class GrammarMatch(StreamedEvaluator):
-    """How often a generated sentence is one of the grammar and says what the true one says.
+    """How often a generated sentence is grammatical and has the meaning of the true one.
 
-    Gives `grammar_match`, a share of the sentences. Where chance decides between sentences that say
-    the same, as the order of the words in `shapes`, no model can be right by `ExactMatch` each
-    time, but it can by this.
+    Gives `grammar_match`, a share of the sentences. If sentences of the same meaning are chosen at
+    random, such as the word order in `shapes`, no model can reach an `ExactMatch` of 1, but it can
+    reach a `grammar_match` of 1.
 
     Attributes:
         target: name of a target of the kind `tokens`.
-        name: what the name of the metric begins with; empty for nothing.
+        name: prefix of the metric name; empty for none.
     """
 
     target: str
@@ -48,13 +48,14 @@ class GrammarMatch(StreamedEvaluator):
         check_generated(self.target, task)
         if not isinstance(task.data, Equivalence):
             raise ConfigError(
-                f"The data set {task.data.name!r} does not know which sentences say the same: take "
-                "the evaluation ExactMatch, or give the data set a method `equivalent`."
+                f"The data set {task.data.name!r} does not know which sentences have the same "
+                "meaning: use the evaluation ExactMatch, or define the method `equivalent` in the "
+                "class of the data set."
             )
 
     def state(self, outputs: Outputs, batch: Batch, data: Dataset) -> dict[str, int]:
         """See `StreamedEvaluator.state`."""
-        assert isinstance(data, Equivalence), "`check` refuses the others"
+        assert isinstance(data, Equivalence), "`check` makes sure"
         written, true = written_and_true(outputs, batch, self.target)
         right = data.equivalent(self.target, written, true)
         return {"right": int(right.sum()), "sentences": len(true)}

@@ -1,7 +1,7 @@
-"""Classification metrics as a state that merges: count batch by batch, divide once at the end.
+"""Classification metrics from a state that can be merged: counts per batch, divided at the end.
 
-The state is the confusion matrix, which holds all that accuracy, precision, recall and F1 need, so
-uneven batches and several hosts give exactly the numbers of one pass over everything.
+The state is the confusion matrix, from which accuracy, precision, recall and F1 follow. So uneven
+batches and several hosts give exactly the result of one pass over all examples.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ class Averages:
 
 @dataclasses.dataclass(frozen=True)
 class Confusion:
-    """How often each class was taken for each class.
+    """The confusion matrix: how often each class was predicted for each true class.
 
     A class without examples has recall 0, a class that was never predicted has precision 0, and an
-    F1 of 0/0 is 0: what scikit-learn calls `zero_division=0`. All C classes take part in the macro
-    average, those without examples too.
+    F1 of 0/0 is 0 (`zero_division=0` in scikit-learn). The macro average is over all C classes,
+    including those without examples.
 
     Attributes:
         counts: [C, C] int64; row: the true class, column: the predicted one.
@@ -48,24 +48,24 @@ class Confusion:
             The state of these B examples.
 
         Raises:
-            ValueError: if the two differ in shape, or one is not whole numbers from 0 to C - 1.
+            ValueError: the two differ in shape, or have values other than integers 0 to C - 1.
         """
         labels = _class_numbers(labels, "labels", classes)
         predictions = _class_numbers(predictions, "predictions", classes)
         if labels.shape != predictions.shape:
             raise ValueError(
-                f"There are {labels.size} labels but {predictions.size} predictions: "
-                "give one prediction for each label."
+                f"There are {labels.size} labels but {predictions.size} predictions: give one "
+                "prediction for each label."
             )
         cells = np.bincount(labels * classes + predictions, minlength=classes * classes)
         return cls(cells.reshape(classes, classes).astype(np.int64))
 
     def merge(self, other: "Confusion") -> "Confusion":
-        """The state of both sets of examples together; ValueError if they differ in classes."""
+        """The state of the examples of both; ValueError if their numbers of classes differ."""
         if self.counts.shape != other.counts.shape:
             raise ValueError(
-                f"A confusion of {len(self.counts)} classes and one of {len(other.counts)} classes "
-                "cannot be merged."
+                f"Confusion matrices of {len(self.counts)} and {len(other.counts)} classes cannot "
+                "be merged: use the same number of classes."
             )
         return Confusion(self.counts + other.counts)
 
@@ -81,17 +81,17 @@ class Confusion:
 
     @property
     def accuracy(self) -> float:
-        """Share of the examples that were predicted right; 0 without examples."""
+        """Share of the examples that were predicted correctly; 0 without examples."""
         return float(_ratio(np.trace(self.counts), self.counts.sum()))
 
     @property
     def precision(self) -> np.ndarray:
-        """[C] float64: of what was predicted as a class, the share that is of it."""
+        """[C] float64: the share of correct ones among the predictions of a class."""
         return _ratio(np.diagonal(self.counts), self.counts.sum(axis=0))
 
     @property
     def recall(self) -> np.ndarray:
-        """[C] float64: of the examples of a class, the share that was predicted as it."""
+        """[C] float64: the share of correctly predicted ones among the examples of a class."""
         return _ratio(np.diagonal(self.counts), self.support)
 
     @property
@@ -101,16 +101,16 @@ class Confusion:
 
     @property
     def macro(self) -> Averages:
-        """Averages in which every class counts the same."""
+        """Averages in which all classes have equal weight."""
         return self._averaged(np.ones(len(self.counts)))
 
     @property
     def weighted(self) -> Averages:
-        """Averages in which every class counts as its number of examples."""
+        """Averages in which the weight of a class is its number of examples."""
         return self._averaged(self.support)
 
     def per_class(self) -> list[dict[str, Any]]:
-        """One row a class, ready for JSON and for the table of a report."""
+        """One row per class, for JSON and for the table of a report."""
         columns = zip(self.precision, self.recall, self.f1, self.support, strict=True)
         return [
             {
@@ -124,7 +124,7 @@ class Confusion:
         ]
 
     def _averaged(self, weight: np.ndarray) -> Averages:
-        """The averages under the class weights [C]."""
+        """The averages with the given class weights [C]."""
 
         def average(values: np.ndarray) -> float:
             return float(_ratio((values * weight).sum(), weight.sum()))
@@ -150,11 +150,11 @@ def _class_numbers(values: np.ndarray, what: str, classes: int) -> np.ndarray:
 
 
 def f1_of_counts(right: Any, predicted: Any, true: Any) -> np.ndarray:
-    """F1 from how often a class was predicted rightly, predicted, and true; 0 for 0/0."""
+    """F1 from the numbers of correct predictions, predictions and examples of a class; 0/0 is 0."""
     return _ratio(2 * np.asarray(right), np.asarray(predicted) + np.asarray(true))
 
 
-def _ratio(part: Any, whole: Any) -> np.ndarray:
-    """Part / whole in float64, 0 where the whole is 0."""
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+def _ratio(part: Any, total: Any) -> np.ndarray:
+    """Part / total in float64, 0 where the total is 0."""
+    part, total = np.asarray(part, np.float64), np.asarray(total, np.float64)
+    return np.divide(part, total, out=np.zeros_like(part), where=total > 0)

@@ -1,4 +1,4 @@
-"""Linear probes: how much of a target can be read from a frozen representation by a hyperplane."""
+"""Linear probes: how well a linear classifier on a frozen representation predicts a target."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,30 +30,30 @@ Examples = tuple[np.ndarray, np.ndarray]  # inputs [N, D] and labels [N]
 class LinearProbe(Evaluator):
     """A linear classifier of a view's embedding, trained on the training split.
 
-    Gives, of the records that have the view, `{name}_{kind}_accuracy` and `{name}_{kind}_error`,
-    one minus it, both between 0 and 1, and `{name}_{kind}_cost`, the cost that was chosen: where it
-    is the first or the last of `costs`, list more.
+    Gives, over the records that have the view, `{name}_{kind}_accuracy` and `{name}_{kind}_error`
+    (1 - accuracy), both between 0 and 1, and `{name}_{kind}_cost`, the chosen cost: if it is the
+    first or the last of `costs`, extend the list.
 
-    The features are standardised by the mean and the deviation of the training rows. The cost that
-    is most accurate on `valid` is taken, of equal ones the first, and the classifier is the one
-    that was trained with it on the training rows alone: figures of the splits `train` and `valid`
-    are optimistic, those of `test` are not. It is measured at the end of a run only.
+    The features are standardised by the mean and the standard deviation of the training rows. One
+    classifier is trained on the training rows for each cost, and the one with the highest accuracy
+    on `valid` is taken (the first of equals). So the metrics on `train` and `valid` are optimistic,
+    those on `test` are not. It is measured only at the end of a run.
 
     Attributes:
-        view: the modality, or several, whose features are put side by side.
+        view: the modality; or several, whose features are concatenated.
         kind: `svm`: one linear SVM for each class against all others, with the squared hinge loss;
             `svm_one_vs_one`: one for each pair of classes, which vote; `logistic`: multinomial
             logistic regression.
         target: name of the target.
-        projection: whose projections of the embeddings are classified, such as CCA(("left",
-            "right"), 10); None takes the embeddings as they are.
-        name: what the metrics are called; empty for the view, after the name of the projection if
-            there is one, such as `cca10_left`.
-        costs: weights of the errors on the training rows, summed, against half the squared norm of
-            the hyperplanes (the C of LIBLINEAR). With a single one, `valid` is not looked at.
-        examples: training rows, drawn at random, that the classifier sees at most; 0 for all. All
-            of tens of thousands take seconds with ten columns, but minutes with hundreds.
-        seed: of that draw.
+        projection: the projection of the embeddings that is classified, such as CCA(("left",
+            "right"), 10); None takes the embeddings themselves.
+        name: prefix of the metric names. If empty, the view, with the name of the projection
+            before it if one is set, such as `cca10_left`.
+        costs: weights of the summed training errors relative to half the squared norm of the
+            weights (the C of LIBLINEAR). With a single one, `valid` is not used.
+        examples: at most so many training rows, drawn at random, are used; 0 for all. Tens of
+            thousands of rows take seconds with ten columns, but minutes with hundreds.
+        seed: seed of that draw.
 
     Reference:
         Wang et al., On Deep Multi-View Representation Learning, ICML 2015 (SVM error of projected
@@ -117,7 +117,7 @@ class LinearProbe(Evaluator):
 
     @property
     def label(self) -> str:
-        """What the names of the metrics begin with."""
+        """Prefix of the metric names."""
         return f"{self.name or name_of(as_views(self.view), self.projection)}_{self.kind}"
 
 
@@ -125,8 +125,8 @@ class Probe(NamedTuple):
     """A trained classifier.
 
     Attributes:
-        classifier: a pipeline of scikit-learn, from features.
-        cost: that it was trained with.
+        classifier: a pipeline of scikit-learn, applied to features.
+        cost: the cost that it was trained with.
     """
 
     classifier: Any
@@ -140,14 +140,14 @@ def best_probe(
     valid: Callable[[], Examples],
     what: str,
 ) -> Probe:
-    """Trains a classifier with each cost; the one that is most accurate on `valid`.
+    """Trains a classifier with each cost; returns the most accurate one on `valid`.
 
     Args:
         kind: see `LinearProbe`.
         costs: see `LinearProbe`.
-        train: what it is trained on.
-        valid: gives what it is chosen on; not called with a single cost.
-        what: what is trained ("the probe of 'left'").
+        train: the training examples.
+        valid: returns the validation examples; not called with a single cost.
+        what: what is trained ("the probe of 'left'"), for the message.
 
     Raises:
         DataError: the training rows are all of one class.
@@ -156,7 +156,7 @@ def best_probe(
     if (labels == labels[0]).all():
         raise DataError(
             f"The {len(labels)} training rows of {what} are all of one class: give it rows of two "
-            "or more, or leave the evaluation out."
+            "or more classes, or remove the evaluation."
         )
     classifiers = [_classifier(kind, cost).fit(*train) for cost in costs]
     best = 0
@@ -167,23 +167,23 @@ def best_probe(
 
 
 def check_costs(of: str, costs: tuple[float, ...]) -> None:
-    """Refuses costs that are none."""
+    """Checks that costs is a list of one or more positive numbers."""
     if not costs or not all(cost > 0 for cost in costs):
-        raise ConfigError(f"{of}.costs is {costs}: list one number above 0 or several.")
+        raise ConfigError(f"{of}.costs is {costs}: list one or more numbers above 0.")
 
 
 def check_choice(of: str, costs: tuple[float, ...], task: Task) -> None:
-    """Refuses several costs where there is no split to choose on."""
+    """Checks that the data set has a split `valid` if there are several costs to choose from."""
     if len(costs) > 1 and "valid" not in task.data.splits:
         raise ConfigError(
-            f"The data set {task.data.name!r} has no 'valid' split for {of} to choose its "
-            "cost on: give `costs` a single one."
+            f"{of} has several costs, but the data set {task.data.name!r} has no 'valid' split to "
+            "choose one: set `costs` to a single number."
         )
 
 
 def _classifier(kind: Kind, cost: float) -> Any:
     """A pipeline of scikit-learn, not fitted yet."""
-    from sklearn.linear_model import LogisticRegression  # here: they take a second to import
+    from sklearn.linear_model import LogisticRegression  # here, because imports take a second
     from sklearn.multiclass import OneVsOneClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

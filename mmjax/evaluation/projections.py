@@ -1,4 +1,4 @@
-"""Canonical projections of embeddings as values: fitted on the training split, never elsewhere."""
+"""Canonical projections of embeddings, as configs; always fitted on the training split."""
 
 import abc
 import dataclasses
@@ -19,11 +19,11 @@ Analysis = LinearCCA | MCCA | GCCA  # KernelCCA is a LinearCCA
 
 @dataclasses.dataclass(frozen=True)
 class FittedProjection:
-    """The directions of a projection.
+    """A projection that was fitted.
 
     Attributes:
         views: the views that it was fitted on.
-        analysis: the fit.
+        analysis: the fitted analysis.
     """
 
     views: tuple[str, ...]
@@ -33,7 +33,7 @@ class FittedProjection:
         """Projects the embeddings of one view; the others are not needed.
 
         Args:
-            view: its name.
+            view: name of the view.
             embeddings: of that view.
 
         Returns:
@@ -44,7 +44,7 @@ class FittedProjection:
 
 @dataclasses.dataclass(frozen=True)
 class Projection(abc.ABC):
-    """Base of the projections: two views or more, and the analysis that gives their directions.
+    """Base of the projections: two or more views, and the analysis that finds their directions.
 
     It is fitted on the embeddings of the training records that have all its views. Evaluations
     with equal projections share one fit.
@@ -52,13 +52,13 @@ class Projection(abc.ABC):
     Attributes:
         views: the modalities.
         k: number of directions of each view.
-        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
+        examples: at most so many training records, drawn at random, are used; 0 for all.
     """
 
     views: tuple[str, ...]
     k: int
     examples: int = dataclasses.field(default=0, kw_only=True)
-    kind: ClassVar[str]  # what the names of metrics begin with
+    kind: ClassVar[str]  # prefix of metric names
 
     def __post_init__(self) -> None:
         check_sizes(self, "examples", least=0)
@@ -68,29 +68,29 @@ class Projection(abc.ABC):
         """The analysis, not fitted yet.
 
         Raises:
-            ConfigError: for values that it refuses.
+            ConfigError: invalid values.
         """
 
     @property
     def name(self) -> str:
-        """What the names of metrics begin with: the kind and the dimensions, such as `cca10`."""
+        """Prefix of metric names: the kind and the dimensions, such as `cca10`."""
         return f"{self.kind}{self.k}"
 
     def check(self, task: Task) -> None:
-        """Refuses what the fit would refuse after the training.
+        """Checks before the training that the fit after it is possible.
 
         Raises:
-            ConfigError: naming the option and the fix.
+            ConfigError: it is not; names the option and the fix.
         """
         if len(self.views) < 2 or len(set(self.views)) < len(self.views):
             raise ConfigError(
-                f"{type(self).__name__}.views is {self.views}: name two views or more, each once."
+                f"{type(self).__name__}.views is {self.views}: set two or more views, each once."
             )
         self.analysis()
         self._check_k(check_embeddings(self.views, task))
 
     def fitted(self, predictor: Predictor) -> FittedProjection:
-        """The directions, found on `train` when they are first asked for."""
+        """The projection fitted on `train`, once for each predictor."""
 
         def fit() -> FittedProjection:
             pairs = paired_embeddings(predictor, self.views, "train", self.examples)
@@ -111,7 +111,7 @@ class CCA(Projection):
         views: the two modalities.
         k: number of canonical dimensions.
         ridge: added to the variances of the embeddings in the fit.
-        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
+        examples: at most so many training records, drawn at random, are used; 0 for all.
     """
 
     views: tuple[str, str]
@@ -131,9 +131,9 @@ class KCCA(Projection):
     Attributes:
         views: the two modalities.
         k: number of canonical dimensions.
-        ridge: added to the variances of the kernel's features in the fit.
+        ridge: added to the variances of the kernel features in the fit.
         features: how the kernels are approximated.
-        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
+        examples: at most so many training records, drawn at random, are used; 0 for all.
     """
 
     views: tuple[str, str]
@@ -150,19 +150,19 @@ class KCCA(Projection):
         if self.k > self.features.count:
             raise ConfigError(
                 f"KCCA.k is {self.k}, more than the {self.features.count} features of its kernels: "
-                "lower it, or raise KCCA.features.count."
+                "lower KCCA.k, or raise KCCA.features.count."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class MCCAProjection(Projection):
-    """Multi-view CCA of two views or more, see `mmjax.cca.MCCA`.
+    """Multi-view CCA of two or more views, see `mmjax.cca.MCCA`.
 
     Attributes:
         views: the modalities.
         k: number of directions of each view.
         ridge: added to the variances of the embeddings in the fit.
-        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
+        examples: at most so many training records, drawn at random, are used; 0 for all.
     """
 
     ridge: float = 1e-4
@@ -175,13 +175,13 @@ class MCCAProjection(Projection):
 
 @dataclasses.dataclass(frozen=True)
 class GCCAProjection(Projection):
-    """Generalised CCA of two views or more, see `mmjax.cca.GCCA`.
+    """Generalised CCA of two or more views, see `mmjax.cca.GCCA`.
 
     Attributes:
         views: the modalities.
         k: number of directions of each view.
         ridge: added to the variances of the embeddings in the fit.
-        examples: training records, drawn at random, that it is fitted on at most; 0 for all.
+        examples: at most so many training records, drawn at random, are used; 0 for all.
     """
 
     ridge: float = 1e-4

@@ -1,4 +1,4 @@
-"""What rankings are worth: average precision, recall and rank, with ties counted as chance."""
+"""Metrics of rankings: average precision, recall and rank, in expectation over ties."""
 
 from collections.abc import Iterator
 
@@ -7,28 +7,28 @@ from jaxtyping import Bool, Float, Int
 
 from mmjax.errors import ConfigError
 
-CHUNK = 1 << 20  # scores that are ranked at once: 8 MiB, and some ten times that while they are
+CHUNK = 1 << 20  # scores that are ranked at once: 8 MiB, and about ten times that while ranking
 
 
 def average_precision(
     scores: Float[np.ndarray, "Q N"], relevant: Bool[np.ndarray, "_ _"]
 ) -> Float[np.ndarray, " Q"]:
-    """Average precision of each query over its whole ranking.
+    """Average precision of each query over its complete ranking.
 
-        mean over the relevant candidates of:  relevant ones up to it / rank of it
+        mean over the relevant candidates of:  relevant candidates up to its rank / its rank
 
-    Candidates of equal score stand in random order, and the result is the mean over these orders,
-    in closed form.
+    Candidates of equal score are in random order, and the result is the mean over these orders, in
+    closed form.
 
     Args:
-        scores: of the N candidates for each of the Q queries, the larger the better.
+        scores: of the N candidates for each of the Q queries; higher is better.
         relevant: which candidates are relevant, [Q, N].
 
     Returns:
-        One number a query, above 0 and at most 1; NaN where no candidate is relevant.
+        One number per query, above 0 and at most 1; NaN if no candidate is relevant.
 
     Raises:
-        ConfigError: the shapes differ, or a score is no number.
+        ConfigError: the shapes differ, or a score is NaN.
 
     Reference:
         McSherry and Najork, Computing Information Retrieval Performance Measures Efficiently in the
@@ -38,12 +38,12 @@ def average_precision(
     if scores.shape != relevant.shape:
         raise ConfigError(
             f"scores has the shape {scores.shape} and relevant {relevant.shape}: give both one "
-            "row a query and one column a candidate."
+            "row per query and one column per candidate."
         )
     order = np.argsort(-scores, axis=1)
     ranked, hit = (np.take_along_axis(array, order, axis=1) for array in (scores, relevant))
     hits, rank = np.cumsum(hit, axis=1), np.arange(1, scores.shape[1] + 1)
-    first = np.ones(scores.shape, bool)  # of the candidates of one score
+    first = np.ones(scores.shape, bool)  # the first of the candidates of equal score
     first[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
     precision = np.where(hit, hits / rank, 0.0)
     tied = ~first.all(axis=1)
@@ -55,10 +55,10 @@ def average_precision(
 def _tied_precision(
     hit: Bool[np.ndarray, "Q N"], hits: Int[np.ndarray, "Q N"], first: Bool[np.ndarray, "Q N"]
 ) -> Float[np.ndarray, "Q N"]:
-    """Expected precision at each place times the probability that a relevant candidate is there.
+    """Expected precision at each rank times the probability that its candidate is relevant.
 
-    Among m candidates of one score, t of them relevant and r ranked before, the i-th place holds a
-    relevant one with probability t / m, and then (i - 1) (t - 1) / (m - 1) are expected before it.
+    Among m candidates of equal score, of which t are relevant, the i-th is relevant with
+    probability t / m; then (i - 1) (t - 1) / (m - 1) relevant ones are expected before it.
     """
     place = np.broadcast_to(np.arange(hit.shape[1]), hit.shape)
     begin = np.maximum.accumulate(np.where(first, place, 0), axis=1)
@@ -78,7 +78,7 @@ def mean_average_precision(
     """The mean of `average_precision` over the queries that have a relevant candidate.
 
     Args:
-        scores: of the N candidates for each of the Q queries, the larger the better.
+        scores: of the N candidates for each of the Q queries; higher is better.
         relevant: which candidates are relevant, [Q, N].
 
     Returns:
@@ -87,11 +87,11 @@ def mean_average_precision(
     Raises:
         ConfigError: as `average_precision`, or no query has a relevant candidate.
     """
-    each = [average_precision(scores[part], relevant[part]) for part in chunks(*scores.shape)]
-    found = np.concatenate(each) if each else np.zeros(0)
-    if np.isnan(found).all():
-        raise ConfigError("No query has a relevant candidate: give at least one that has.")
-    return float(np.nanmean(found))
+    parts = [average_precision(scores[part], relevant[part]) for part in chunks(*scores.shape)]
+    precision = np.concatenate(parts) if parts else np.zeros(0)
+    if np.isnan(precision).all():
+        raise ConfigError("No query has a relevant candidate: give at least one query that has.")
+    return float(np.nanmean(precision))
 
 
 def random_average_precision(
@@ -106,7 +106,7 @@ def random_average_precision(
         candidates: number N of candidates.
 
     Returns:
-        One number a query: a little above R / N.
+        One number per query: slightly above R / N.
     """
     share = (1 / np.arange(1, candidates + 1)).mean()
     return share + (relevant - 1) / max(candidates - 1, 1) * (1 - share)
@@ -115,37 +115,37 @@ def random_average_precision(
 def recall_at(
     scores: Float[np.ndarray, "Q N"], k: int, matches: Int[np.ndarray, " _"] | None = None
 ) -> float:
-    """The share of queries whose one right candidate is among the first k.
+    """The share of queries whose one correct candidate is among the first k.
 
-    Candidates of equal score stand in random order, and the result is the mean over these orders.
+    Candidates of equal score are in random order, and the result is the mean over these orders.
 
     Args:
-        scores: of the N candidates for each of the Q queries, the larger the better.
-        k: length of the list.
-        matches: the right candidate of each query, [Q]; None takes candidate i for query i.
+        scores: of the N candidates for each of the Q queries; higher is better.
+        k: number of candidates that count.
+        matches: the correct candidate of each query, [Q]; None takes candidate i for query i.
 
     Returns:
         Between 0 and 1.
 
     Raises:
-        ConfigError: k below 1, no query, a score that is no number, or fewer candidates than
-            queries and no `matches`.
+        ConfigError: k below 1, no query, a score that is NaN, or fewer candidates than queries
+            and no `matches`.
     """
     if k < 1:
-        raise ConfigError(f"k={k} must be at least 1.")
+        raise ConfigError(f"k is {k}: it must be at least 1.")
     return float(share_within(*places(scores, matches), k))
 
 
 def median_rank(
     scores: Float[np.ndarray, "Q N"], matches: Int[np.ndarray, " _"] | None = None
 ) -> float:
-    """The median over the queries of the rank of the one right candidate, 1 at best.
+    """The median over the queries of the rank of the one correct candidate, 1 at best.
 
-    Among candidates of equal score it stands in the middle.
+    Among candidates of equal score it has the middle rank.
 
     Args:
-        scores: of the N candidates for each of the Q queries, the larger the better.
-        matches: the right candidate of each query, [Q]; None takes candidate i for query i.
+        scores: of the N candidates for each of the Q queries; higher is better.
+        matches: the correct candidate of each query, [Q]; None takes candidate i for query i.
 
     Returns:
         Between 1 and N.
@@ -159,15 +159,18 @@ def median_rank(
 def places(
     scores: Float[np.ndarray, "Q N"], matches: Int[np.ndarray, " _"] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many candidates are better than the right one, and how many as good, itself included."""
+    """[Q] numbers of candidates with a higher and with an equal score as the correct one.
+
+    The correct candidate counts among those of equal score.
+    """
     _check_scores(scores)
     if matches is None:
         matches = np.arange(len(scores))
     count, candidates = scores.shape
     if not 0 < count == len(matches) or matches.min() < 0 or matches.max() >= candidates:
         raise ConfigError(
-            f"scores has the shape {scores.shape} and there are {len(matches)} matches: give one "
-            "row and one match a query, and a column for each candidate."
+            f"scores has the shape {scores.shape}, which does not fit {len(matches)} matches: give "
+            "one row and one match per query, and one column per candidate."
         )
     parts = []
     for part in chunks(*scores.shape):
@@ -178,21 +181,21 @@ def places(
 
 
 def share_within(better: np.ndarray, equal: np.ndarray, k: int) -> float:
-    """The share of right candidates among the first k, by `places`."""
+    """The share of queries with the correct candidate among the first k, from `places`."""
     return float(np.clip((k - better) / equal, 0, 1).mean())
 
 
 def middle(better: np.ndarray, equal: np.ndarray) -> float:
-    """The median rank, by `places`."""
+    """The median rank, from `places`."""
     return float(np.median(better + (equal + 1) / 2))
 
 
 def chunks(queries: int, candidates: int) -> Iterator[slice]:
-    """Parts of the queries whose scores are ranked at once."""
+    """Slices of the queries whose scores are ranked at once."""
     rows = max(CHUNK // max(candidates, 1), 1)
     return (slice(start, start + rows) for start in range(0, queries, rows))
 
 
 def _check_scores(scores: np.ndarray) -> None:
     if np.isnan(scores).any():
-        raise ConfigError("scores holds values that are no numbers: remove or fix them.")
+        raise ConfigError("scores has NaN values: remove or replace them.")

@@ -1,4 +1,4 @@
-"""Regression: errors and correlation of predicted numbers."""
+"""Regression: errors and correlation of predicted values."""
 
 import dataclasses
 
@@ -12,15 +12,15 @@ from mmjax.structs import Batch, Outputs
 
 @dataclasses.dataclass(frozen=True)
 class Regression(StreamedEvaluator):
-    """How far predicted numbers are from the known ones, over all that are known.
+    """Regression metrics over all known values of a target.
 
     Gives `mae` (mean absolute error) and `rmse` (root of the mean squared error) in the units of
-    the target, `correlation` (Pearson's; 0 where one of the two does not vary) and `r2` (1 minus
-    the mean squared error over the variance; 0 where the target does not vary).
+    the target, `correlation` (Pearson's; 0 if one of the two is constant) and `r2` (1 minus the
+    mean squared error over the variance; 0 if the target is constant).
 
     Attributes:
-        target: name of a target of the kind `number`; its numbers are taken together.
-        name: what the names of the metrics begin with; empty for nothing.
+        target: name of a target of the kind `number`; if it has several values, they are pooled.
+        name: prefix of the metric names; empty for none.
     """
 
     target: str
@@ -62,17 +62,17 @@ class Regression(StreamedEvaluator):
 
 @dataclasses.dataclass(frozen=True)
 class _Moments:
-    """Sums over pairs of a predicted and a true number, about their means.
+    """Sums over pairs of a predicted and a true value, centred by their means.
 
-    Merged as in Chan, Golub and LeVeque, Updating formulae, 1979: no sum of squares is taken away
-    from another, so numbers far from zero lose no digits.
+    Merged as in Chan, Golub and LeVeque, Updating formulae, 1979: sums of squares are never
+    subtracted, so values far from zero lose no precision.
     """
 
     count: int
     absolute: float  # sum of |predicted - true|
     squared: float  # sum of (predicted - true)^2
     means: np.ndarray  # [2], predicted and true
-    products: np.ndarray  # [3], of centred ones: predicted^2, true^2, predicted x true
+    products: np.ndarray  # [3], sums of centred predicted^2, true^2, predicted x true
 
     @classmethod
     def of(cls, predicted: np.ndarray, numbers: np.ndarray) -> "_Moments":

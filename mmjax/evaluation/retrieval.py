@@ -1,4 +1,4 @@
-"""Cross-modal retrieval: an example of one view ranks all examples of the other."""
+"""Cross-modal retrieval: all examples of one view are ranked for an example of the other."""
 
 import dataclasses
 from typing import Literal
@@ -27,38 +27,38 @@ Distance = Literal["cosine", "correlation", "euclidean", "l1"]
 
 @dataclasses.dataclass(frozen=True)
 class Retrieval(Evaluator):
-    """Each example of a view ranks those of the other by their likeness, both ways.
+    """Ranks the examples of one view by their similarity to each example of the other, both ways.
 
-    What is compared are the embeddings; with a `projection`, projections of them (correlation
-    matching), with `semantic` the probabilities of the classes (semantic matching), and with both
-    the probabilities by the projections (semantic correlation matching).
+    The embeddings are compared; with a `projection`, projections of them (correlation matching);
+    with `semantic`, class probabilities (semantic matching); and with both, class probabilities
+    from the projections (semantic correlation matching).
 
-    With a `target`, the candidates of the query's class are relevant, and what is measured is the
-    mean average precision over the whole ranking, between 0 and 1: `map_{a}_to_{b}` (queries of a),
-    `map_{b}_to_{a}`, their mean `map_mean`, and `map_random`, what rankings at random give on
-    average: the floor. Without one, the candidate of the query's own record is relevant:
-    `recall_at_{k}_{a}_to_{b}`, the share of queries that rank it among the first k, and
+    With a `target`, the candidates of the query's class are relevant, and the metric is the mean
+    average precision over the complete ranking, between 0 and 1: `map_{a}_to_{b}` (queries of a),
+    `map_{b}_to_{a}`, their mean `map_mean`, and the floor `map_random`, the mean over random
+    rankings. Without a target, the candidate of the query's own record is relevant:
+    `recall_at_{k}_{a}_to_{b}`, the share of queries with it among the first k, and
     `median_rank_{a}_to_{b}`, 1 at best, both ways, and the means `recall_at_{k}_mean` and
-    `median_rank_mean`. The names begin with `name` or else with that of the projection and with
+    `median_rank_mean`. The prefix of the names is `name`, or else the name of the projection and
     `semantic`, such as `cca5_semantic_map_mean`.
 
-    An example whose view is absent is neither a query nor a candidate; one whose other view is
-    absent has no record to find and is a candidate only, unless there is a `target`. Candidates of
-    equal score are taken to stand in random order: every figure is the mean over all orders. A
-    vector of zeros has the cosine 0 with all others.
+    An example without the view is neither a query nor a candidate. Without a `target`, an example
+    that has only one of the views is a candidate, but not a query. Candidates of equal score are
+    in random order: every metric is the mean over all orders. A vector of zeros has the cosine 0
+    with all others.
 
     Attributes:
         views: the two modalities a and b.
         target: name of the target whose classes are relevant; empty for the records themselves.
-        k: lengths of the lists of `recall_at`.
-        projection: whose projections of the embeddings are compared; None compares the embeddings,
-            which then have one width. Only the former does justice to embeddings of an objective of
-            the CCA family: those of the two views may differ by a rotation.
-        semantic: how the probabilities are found; None compares the features themselves.
-        distance: the least comes first: one minus the cosine, one minus Pearson's correlation of
-            the entries of the two vectors (the cosine once each has its own mean taken off), the
-            length of the difference, or the sum of its absolute entries.
-        name: what the names of the metrics begin with in place of the projection's.
+        k: values of k for `recall_at`.
+        projection: the projection of the embeddings that is compared; None compares the embeddings,
+            which must then have one width. Embeddings of an objective of the CCA family need a
+            projection, because those of the two views may differ by a rotation.
+        semantic: how the class probabilities are found; None compares the features themselves.
+        distance: the smallest comes first: one minus the cosine; one minus Pearson's correlation
+            of the entries of the two vectors (the cosine after subtracting the mean of each); the
+            Euclidean distance; or the L1 distance.
+        name: prefix of the metric names, instead of the projection's name.
 
     Reference:
         Rasiwasia et al., A New Approach to Cross-Modal Multimedia Retrieval, 2010 (mean average
@@ -77,7 +77,7 @@ class Retrieval(Evaluator):
     def __post_init__(self) -> None:
         check_sizes(self, "k")
         if len(set(self.k)) != len(self.k):
-            raise ConfigError(f"Retrieval.k {self.k} names a number twice: name each once.")
+            raise ConfigError(f"Retrieval.k {self.k} has a number twice: list each once.")
 
     @property
     def reads(self) -> Reads:
@@ -89,7 +89,7 @@ class Retrieval(Evaluator):
         """See `Evaluator.check`."""
         first, second = self.views
         if first == second:
-            raise ConfigError(f"Retrieval needs two views and was given {first!r} twice: name two.")
+            raise ConfigError(f"Retrieval.views has {first!r} twice: set two different views.")
         if self.target:
             check_target(self.target, task)
         widths = check_features(self.views, self.projection, task)
@@ -97,21 +97,21 @@ class Retrieval(Evaluator):
             self.semantic.check(task)
         elif self.distance == "correlation" and 1 in widths.values():
             raise ConfigError(
-                "Retrieval.distance is 'correlation', which a single dimension does not have: take "
-                "another, or more dimensions."
+                "Retrieval.distance is 'correlation', which is undefined for vectors with a single "
+                "dimension: choose another distance, or use more dimensions."
             )
         elif widths[first] != widths[second]:
             raise ConfigError(
                 f"The embeddings of {first!r} and {second!r} have {widths[first]} and "
-                f"{widths[second]} dimensions and cannot be compared: give the model one width "
-                "for both, or set `projection`."
+                f"{widths[second]} dimensions and cannot be compared: give both the same width in "
+                "the model, or set `projection`."
             )
         check_metrics([e.metric for e in task.evaluation if isinstance(e, Retrieval)])
 
     def __call__(self, predictor: Predictor, split: str) -> dict[str, Value]:
         """See `Evaluator.__call__`."""
         first, second = (self._side(predictor, view, split) for view in self.views)
-        values: dict[str, list[float]] = {}  # both ways
+        values: dict[str, list[float]] = {}  # name -> values in both directions
         for queries, candidates in ((first, second), (second, first)):
             if self.target:
                 labels = predictor(split).targets[self.target]
@@ -122,15 +122,15 @@ class Retrieval(Evaluator):
                 values.setdefault(name, []).append(value)
         prefix, (a, b) = self._prefix, self.views
         named: dict[str, Value] = {}
-        for name, (forth, back) in values.items():
-            mean = (forth + back) / 2
+        for name, (a_to_b, b_to_a) in values.items():
+            mean = (a_to_b + b_to_a) / 2
             if name == "map_random":
                 named[f"{prefix}{name}"] = Neither(mean)
                 continue
             figure = Lower if name == "median_rank" else float
             named |= {
-                f"{prefix}{name}_{a}_to_{b}": figure(forth),
-                f"{prefix}{name}_{b}_to_{a}": figure(back),
+                f"{prefix}{name}_{a}_to_{b}": figure(a_to_b),
+                f"{prefix}{name}_{b}_to_{a}": figure(b_to_a),
                 f"{prefix}{name}_mean": figure(mean),
             }
         return named
@@ -158,7 +158,7 @@ class Retrieval(Evaluator):
 
     @property
     def metric(self) -> str:
-        """The name of the metric that sums the others up."""
+        """The name of the summary metric."""
         return f"{self._prefix}{'map' if self.target else 'median_rank'}_mean"
 
 
@@ -167,12 +167,12 @@ class _Side:
     """The examples of a split that have one view."""
 
     view: str
-    vectors: np.ndarray  # [M, D]; of length 1 where the distance is of their angle
-    records: np.ndarray  # [M], their numbers in the split, rising
+    vectors: np.ndarray  # [M, D]; of length 1 for the distances `cosine` and `correlation`
+    records: np.ndarray  # [M], their indices in the split, increasing
 
 
-def _likeness(queries: np.ndarray, candidates: np.ndarray, distance: Distance) -> np.ndarray:
-    """Scores [Q, N] of rows as `Retrieval._side` gives them."""
+def _similarity(queries: np.ndarray, candidates: np.ndarray, distance: Distance) -> np.ndarray:
+    """Scores [Q, N] of the vectors of two `_Side`s; higher is better."""
     if distance in ("cosine", "correlation"):
         return queries @ candidates.T
     return -cdist(queries, candidates, "cityblock" if distance == "l1" else distance)
@@ -181,25 +181,26 @@ def _likeness(queries: np.ndarray, candidates: np.ndarray, distance: Distance) -
 def _by_class(
     queries: _Side, candidates: _Side, labels: np.ndarray, distance: Distance
 ) -> dict[str, float]:
-    asked, there = labels[queries.records], labels[candidates.records]
-    known = np.isin(asked, there)
-    if not known.any():
+    query_labels, labels = labels[queries.records], labels[candidates.records]
+    answerable = np.isin(query_labels, labels)
+    if not answerable.any():
         raise DataError(
             f"No {queries.view!r} has a {candidates.view!r} of its class in the split: evaluate "
-            "another split, or leave the evaluation out."
+            "another split, or remove the evaluation."
         )
-    vectors, asked = queries.vectors[known], asked[known]
-    each = [
+    vectors, query_labels = queries.vectors[answerable], query_labels[answerable]
+    parts = [
         average_precision(
-            _likeness(vectors[part], candidates.vectors, distance), asked[part, None] == there
+            _similarity(vectors[part], candidates.vectors, distance),
+            query_labels[part, None] == labels,
         )
-        for part in chunks(len(vectors), len(there))
+        for part in chunks(len(vectors), len(labels))
     ]
-    names, counts = np.unique(there, return_counts=True)
-    relevant = counts[np.searchsorted(names, asked)]
+    classes, counts = np.unique(labels, return_counts=True)
+    relevant = counts[np.searchsorted(classes, query_labels)]
     return {
-        "map": float(np.concatenate(each).mean()),
-        "map_random": float(random_average_precision(relevant, len(there)).mean()),
+        "map": float(np.concatenate(parts).mean()),
+        "map_random": float(random_average_precision(relevant, len(labels)).mean()),
     }
 
 
@@ -210,12 +211,12 @@ def _by_record(
     if not paired.any():
         raise DataError(
             f"No record of the split has both {queries.view!r} and {candidates.view!r}: evaluate "
-            "another split, or leave the evaluation out."
+            "another split, or remove the evaluation."
         )
     vectors = queries.vectors[paired]
     matches = np.searchsorted(candidates.records, queries.records[paired])
     parts = [
-        places(_likeness(vectors[part], candidates.vectors, distance), matches[part])
+        places(_similarity(vectors[part], candidates.vectors, distance), matches[part])
         for part in chunks(len(vectors), len(candidates.vectors))
     ]
     better, equal = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -224,13 +225,13 @@ def _by_record(
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; rows of zeros stay."""
+    """Rows scaled to length 1; rows of zeros stay zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
 def _centred(vectors: np.ndarray) -> np.ndarray:
-    """Rows without their means; zeros where only rounding tells the entries of a row apart."""
+    """Rows minus their means; zeros for rows whose entries differ only by rounding."""
     centred = vectors - vectors.mean(axis=1, keepdims=True)
     rounding = 8 * np.finfo(vectors.dtype).eps * np.abs(vectors).max(axis=1, keepdims=True)
     return np.where(np.abs(centred).max(axis=1, keepdims=True) > rounding, centred, 0)

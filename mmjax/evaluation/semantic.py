@@ -1,4 +1,4 @@
-"""Semantic matching: examples of all views as points of one space, the probabilities of classes."""
+"""Semantic matching: examples of all views as points in one space, that of class probabilities."""
 
 import dataclasses
 
@@ -15,15 +15,15 @@ from mmjax.evaluation.projections import Projection
 
 @dataclasses.dataclass(frozen=True)
 class Semantic:
-    """The probabilities of the classes, by a multinomial logistic regression for each view.
+    """Class probabilities by a multinomial logistic regression for each view.
 
-    It is fitted as `LinearProbe` does: on standardised features of the training records that have
+    It is fitted like a `LinearProbe`: on standardised features of the training records that have
     the view, with the cost that is most accurate on `valid`.
 
     Attributes:
-        target: name of the target whose classes they are.
-        costs: weights of the errors on the training rows, see `LinearProbe`. With a single one,
-            `valid` is not looked at.
+        target: name of the target with the classes.
+        costs: weights of the training errors, see `LinearProbe`. With a single one, `valid` is not
+            used.
 
     Reference:
         Rasiwasia et al., A New Approach to Cross-Modal Multimedia Retrieval, 2010, section 3.3.
@@ -36,10 +36,10 @@ class Semantic:
         check_costs("Semantic", self.costs)
 
     def check(self, task: Task) -> None:
-        """Refuses an experiment without the target, or without records to choose a cost on.
+        """Checks that the experiment has the target, and a split to choose a cost on.
 
         Raises:
-            ConfigError: naming the option and the fix.
+            ConfigError: it does not; names the option and the fix.
         """
         check_target(self.target, task)
         check_choice("Semantic", self.costs, task)
@@ -50,15 +50,15 @@ class Semantic:
         """The probabilities of the classes, for the records of a split that have the view.
 
         Args:
-            predictor: what the model says.
-            view: its name.
+            predictor: gives the outputs of the model.
+            view: name of the view.
             split: name of the split.
-            projection: whose projections of the embeddings are the features; None takes the
-                embeddings as they are.
+            projection: the projection of the embeddings that gives the features; None takes the
+                embeddings themselves.
 
         Returns:
-            Probabilities, 0 of a class that no training record with the view has, and which records
-            they are of, [N] bool.
+            Probabilities, 0 for a class that no training record with the view has, and the mask of
+            the records that have the view, [N] bool.
 
         Raises:
             DataError: no record of the split has the view, or the training records are all of one

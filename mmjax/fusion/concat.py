@@ -13,7 +13,7 @@ from mmjax.structs import Features, Fused
 
 @dataclasses.dataclass(frozen=True)
 class Concat(Fusion):
-    """The pooled features side by side, by name of the modality; zeros where one is absent."""
+    """Concatenates the pooled features, in the order of the names; zeros for absent modalities."""
 
     def build(
         self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs

@@ -1,4 +1,4 @@
-"""What a fusion is: a frozen config that builds a module from `Features` to `Fused`."""
+"""The base class of fusions: frozen configs that build modules from `Features` to `Fused`."""
 
 import abc
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ class FusionModule(Protocol):
     def __call__(
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
     ) -> Fused:
-        """Fuses the modalities. One that is absent from an example has no valid token there.
+        """Fuses the modalities. A modality that is absent from an example has no valid token.
 
-        Beside the fused features it may give the stream of each modality after fusing, and named
-        auxiliary losses as `Term`s, which the objective `AuxiliaryLoss` reads.
+        In addition to the fused features, it can return the features of each modality after fusion
+        (streams), and named auxiliary losses as `Term`s, for the objective `AuxiliaryLoss`.
         """
         ...
 
@@ -37,7 +37,7 @@ class Fusion(abc.ABC):
         """Makes the `FusionModule`.
 
         Args:
-            features: modality -> tokens and width that its encoder gives.
+            features: modality -> number and width of its encoder's tokens.
             dtype: of the computation; parameters are float32.
             rngs: initialises the parameters.
         """

@@ -14,10 +14,10 @@ from mmjax.structs import Features, Fused
 
 @dataclasses.dataclass(frozen=True)
 class Mean(Fusion):
-    """Each modality's pooled features through a linear layer, then the mean over those present.
+    """A linear layer on the pooled features of each modality, then the mean over those present.
 
     Attributes:
-        width: D that every modality is projected to.
+        width: D of the linear layers.
     """
 
     width: int = 64
@@ -56,7 +56,7 @@ class MeanFusion(nnx.Module):
     ) -> Fused:
         """Modality -> [B, T, D_m] to one token of `width`."""
         tokens = [self.project[name](feature.pooled) for name, feature in features.items()]
-        stacked = Features(  # the modalities as tokens: absent ones do not enter the mean
+        stacked = Features(  # the modalities as tokens, so that absent ones are not in the mean
             tokens=jnp.stack(tokens, axis=1),
             mask=jnp.stack([feature.present for feature in features.values()], axis=1),
         )

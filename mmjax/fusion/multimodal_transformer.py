@@ -17,10 +17,10 @@ from mmjax.structs import Features, Fused
 class MultimodalTransformer(Fusion):
     """Single-stream Transformer: every token of every modality attends to every other.
 
-    Each token is projected to `width` and gets a learned embedding of its modality and of its
-    position in it. Tokens that are masked, and so all those of an absent modality, are attended to
-    by none. After VisualBERT (Li et al. 2019) and ViLT (Kim et al. 2021, section 3); without a
-    class token: the fused vector is the mean of the valid tokens.
+    Each token is projected to `width`, and learned embeddings of its modality and its position are
+    added. No token attends to masked tokens, which include all tokens of an absent modality. After
+    VisualBERT (Li et al. 2019) and ViLT (Kim et al. 2021, section 3), but without a class token:
+    the fused vector is the mean of the valid tokens.
 
     Attributes:
         width: D of the tokens.

@@ -21,7 +21,7 @@ __all__ = [
     "default_head",
 ]
 
-# Kind of target -> the head that predicts it where an experiment names none.
+# Kind of target -> its default head.
 DEFAULTS: Mapping[str, type[Head]] = {
     "class": Classifier,
     "labels": MultiLabel,
@@ -31,14 +31,14 @@ DEFAULTS: Mapping[str, type[Head]] = {
 
 
 def default_head(name: str, target: Target) -> Head:
-    """The head of a target for which an experiment names none.
+    """The default head of a target.
 
     Raises:
-        ConfigError: for a kind of target that has no default.
+        ConfigError: the kind of the target has no default head.
     """
     if target.kind not in DEFAULTS:
         raise ConfigError(
-            f"The target {name!r} is of the kind {target.kind!r}, which has no default head: name "
+            f"The target {name!r} is of the kind {target.kind!r}, which has no default head: set "
             f"one in `heads`, as in FusionModel(..., heads={{{name!r}: ...}})."
         )
     return DEFAULTS[target.kind]()

@@ -1,4 +1,4 @@
-"""One of C classes."""
+"""Head for one of C classes."""
 
 import dataclasses
 from typing import ClassVar
@@ -12,7 +12,7 @@ class Classifier(PooledHead):
     """Multilayer perceptron from the mean fused token to the logits [B, C] of a class.
 
     Attributes:
-        hidden: widths of the hidden layers; none is a linear head.
+        hidden: widths of the hidden layers; empty for a linear classifier.
         dropout: rate before each layer, in [0, 1).
     """
 

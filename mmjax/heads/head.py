@@ -1,4 +1,4 @@
-"""What a head is: a frozen config that builds a module from fused features to one target."""
+"""The base class of heads: frozen configs that build modules from fused features to a target."""
 
 import abc
 import dataclasses
@@ -18,7 +18,8 @@ from mmjax.structs import Features, Prediction, Target
 class HeadModule(Protocol):
     """What `Head.build` returns (an `nnx.Module`).
 
-    One that writes has a method `generate(fused)` too, which gives a `Prediction` of ids [B, L].
+    A head that generates tokens also has a method `generate(fused)`, which returns a `Prediction`
+    of ids [B, L].
     """
 
     def __call__(
@@ -32,15 +33,15 @@ class HeadModule(Protocol):
         """Predicts a target.
 
         Args:
-            fused: the modalities as one, with tokens [B, T, D].
-            given: what the batch holds of the target, for a decoder that is told the tokens before
-                the one that it predicts (teacher forcing); all other heads must not read it. None
-                where the batch has no such target.
-            train: whether dropout is that of training.
-            rngs: holds a `dropout` stream while training, else None.
+            fused: the fused features, with tokens [B, T, D].
+            given: the true target in the batch, for teacher forcing: a decoder reads the tokens
+                before the one that it predicts. All other heads must not read it. None if the batch
+                does not have the target.
+            train: whether dropout is in training mode.
+            rngs: holds a `dropout` stream in training, else None.
 
         Returns:
-            The prediction; None of a head that cannot tell without `given`.
+            The prediction; None if the head needs `given` and it is None.
         """
         ...
 
@@ -49,7 +50,7 @@ class Head(abc.ABC):
     """Base of the head configs.
 
     Attributes:
-        kinds: the kinds of target that it predicts.
+        kinds: the kinds of targets that it predicts.
     """
 
     kinds: ClassVar[tuple[str, ...]]
@@ -61,21 +62,21 @@ class Head(abc.ABC):
         """Makes the `HeadModule`.
 
         Args:
-            features: tokens and width of the fused features.
-            target: what is predicted.
+            features: number and width of the fused tokens.
+            target: the target to predict.
             dtype: of the computation; parameters are float32.
             rngs: initialises the parameters.
 
         Raises:
-            ConfigError: where the head does not predict that kind of target.
+            ConfigError: the head does not predict that kind of target.
         """
 
     def check_kind(self, target: Target) -> None:
-        """Refuses a target of a kind that this head does not predict."""
+        """Checks that this head predicts the kind of a target."""
         if target.kind not in self.kinds:
             raise ConfigError(
                 f"{type(self).__name__} predicts a target of the kind {' or '.join(self.kinds)}, "
-                f"not {target.kind}: give this target a head for {target.kind}."
+                f"not {target.kind}: choose a head for {target.kind}."
             )
 
 

@@ -1,4 +1,4 @@
-"""Any of C labels."""
+"""Head for multiple labels, any of C."""
 
 import dataclasses
 from typing import ClassVar
@@ -12,7 +12,7 @@ class MultiLabel(PooledHead):
     """Multilayer perceptron from the mean fused token to a logit of each label, [B, C].
 
     Attributes:
-        hidden: widths of the hidden layers; none is a linear head.
+        hidden: widths of the hidden layers; empty for linear classifiers.
         dropout: rate before each layer, in [0, 1).
     """
 

@@ -1,4 +1,4 @@
-"""Real numbers."""
+"""Head for real numbers."""
 
 import dataclasses
 from typing import ClassVar
@@ -16,7 +16,7 @@ class Regressor(PooledHead):
     """Multilayer perceptron from the mean fused token to numbers in the shape of the target.
 
     Attributes:
-        hidden: widths of the hidden layers; none is a linear head.
+        hidden: widths of the hidden layers; empty for linear regression.
         dropout: rate before each layer, in [0, 1).
     """
 

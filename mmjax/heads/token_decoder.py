@@ -1,4 +1,4 @@
-"""Sequences of tokens, such as captions and answers."""
+"""Head for sequences of tokens, such as captions and answers."""
 
 import dataclasses
 from typing import ClassVar
@@ -16,12 +16,12 @@ from mmjax.structs import Features, Prediction, Target
 
 @dataclasses.dataclass(frozen=True)
 class TokenDecoder(Head):
-    """Transformer decoder that writes tokens, one after the other, from the fused tokens.
+    """Autoregressive Transformer decoder, which attends to the fused tokens.
 
-    In training it is told the tokens before the one that it predicts (teacher forcing); the first
-    one follows a begin token, which has the embedding of id 0. `generate` takes the likeliest token
-    each time (greedy search), up to the `end` of the target or its full length; it never writes
-    id 0. Examples without any fused token get a caption too, the one that is likeliest of all.
+    Training uses teacher forcing: each token is predicted from the true tokens before it; the first
+    one from a begin token, which has the embedding of id 0. `generate` uses greedy decoding: it
+    takes the most likely token, up to the `end` of the target or its full length, and never id 0.
+    For an example without fused tokens it generates an unconditional sequence.
 
     Attributes:
         width: D of the decoder.
@@ -84,8 +84,8 @@ class TokenDecoderHead(nnx.Module):
             return None
         if given.shape[1:] != (self.length,):
             raise ConfigError(
-                f"The decoder was given tokens of the shape {given.shape[1:]}, but its target has "
-                f"{self.length} of them: cut longer sequences, and fill up shorter ones with 0."
+                f"The decoder got tokens of the shape {given.shape[1:]}, but its target has length "
+                f"{self.length}: cut longer sequences, and pad shorter ones with 0."
             )
         before = jnp.pad(given[:, :-1], ((0, 0), (1, 0)))
         tokens = self.embed(before) + self.positions(jnp.arange(self.length))
@@ -94,33 +94,33 @@ class TokenDecoderHead(nnx.Module):
         return Prediction(self.out(decoded), given != 0)
 
     def generate(self, fused: Features) -> Prediction:
-        """[B, T, D] to ids [B, L] and which of them were written; the end token is the last."""
+        """[B, T, D] to generated ids [B, L] and their mask; the end token is the last valid one."""
         rows = len(fused.tokens)
         cache = self.decoder.start(self._memory(fused), fused.mask, self.length)
-        ids, going = jnp.zeros((rows, self.length), jnp.int32), jnp.ones(rows, bool)
+        ids, unfinished = jnp.zeros((rows, self.length), jnp.int32), jnp.ones(rows, bool)
 
-        def goes_on(carry: tuple[jax.Array, jax.Array, jax.Array, DecoderCache]) -> jax.Array:
-            position, _, going, _ = carry
-            return (position < self.length) & going.any()
+        def continues(carry: tuple[jax.Array, jax.Array, jax.Array, DecoderCache]) -> jax.Array:
+            position, _, unfinished, _ = carry
+            return (position < self.length) & unfinished.any()
 
-        def write(
+        def next_token(
             carry: tuple[jax.Array, jax.Array, jax.Array, DecoderCache],
         ) -> tuple[jax.Array, jax.Array, jax.Array, DecoderCache]:
-            position, ids, going, cache = carry
+            position, ids, unfinished, cache = carry
             before = jnp.where(position > 0, ids[:, position - 1], 0)
             decoded, cache = self.decoder.step(
                 self.embed(before) + self.positions(position), position, cache
             )
-            likeliest = 1 + jnp.argmax(self.out(decoded)[:, 1:], axis=1).astype(jnp.int32)
-            ids = ids.at[:, position].set(jnp.where(going, likeliest, 0))
+            token = 1 + jnp.argmax(self.out(decoded)[:, 1:], axis=1).astype(jnp.int32)
+            ids = ids.at[:, position].set(jnp.where(unfinished, token, 0))
             if self.end:
-                going &= likeliest != self.end
-            return position + 1, ids, going, cache
+                unfinished &= token != self.end
+            return position + 1, ids, unfinished, cache
 
-        start = (jnp.zeros((), jnp.int32), ids, going, cache)
-        _, ids, _, _ = jax.lax.while_loop(goes_on, write, start)
+        start = (jnp.zeros((), jnp.int32), ids, unfinished, cache)
+        _, ids, _, _ = jax.lax.while_loop(continues, next_token, start)
         return Prediction(ids, ids != 0)
 
     def _memory(self, fused: Features) -> jax.Array:
-        # Emptied before the linear layer: a NaN would come back in the gradient of its kernel.
+        # Masked before the linear layer, because NaN values would make its gradient NaN.
         return self.read(jnp.where(fused.mask[:, :, None], fused.tokens, 0))

@@ -1,4 +1,4 @@
-"""What encoders, fusions and heads share."""
+"""Layers that encoders, fusions and heads share."""
 
 from mmjax.layers.attention import Attention, KeysValues
 from mmjax.layers.convolution import ConvBlock

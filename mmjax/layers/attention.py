@@ -11,10 +11,10 @@ from mmjax.errors import ConfigError
 
 
 class KeysValues(NamedTuple):
-    """What queries attend to: the keys and values of tokens, projected and split into heads."""
+    """The keys and values of tokens, projected and split into heads."""
 
     keys: jax.Array  # [B, Tk, H, D / H]
-    values: jax.Array  # likewise
+    values: jax.Array  # [B, Tk, H, D / H]
 
 
 class Attention(nnx.Module):
@@ -27,7 +27,7 @@ class Attention(nnx.Module):
         rngs: initialises the parameters.
 
     Raises:
-        ConfigError: where `heads` does not divide `width`.
+        ConfigError: `heads` does not divide `width`.
 
     Reference:
         Vaswani et al. 2017, Attention Is All You Need, section 3.2.
@@ -36,11 +36,12 @@ class Attention(nnx.Module):
     def __init__(self, width: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         if heads < 1 or width % heads:
             raise ConfigError(
-                f"{heads} attention heads do not divide a width of {width}: choose heads that do."
+                f"A width of {width} cannot be split into {heads} attention heads: choose a number "
+                "of heads that divides the width."
             )
         self.heads = heads
         self.query = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-        # A bias of the keys would add the same to every logit of a query: the softmax drops it.
+        # A key bias would add a constant to all logits of a query, which softmax ignores.
         self.key = nnx.Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
         self.value = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
@@ -51,17 +52,17 @@ class Attention(nnx.Module):
         keys: Float[Array, "B Tk D"],
         key_mask: Bool[Array, "B Tk"],
     ) -> Float[Array, "B Tq D"]:
-        """Attends from `queries` to the `keys` that `key_mask` allows; finite where it is none."""
+        """Attends from `queries` to the `keys` in `key_mask`; finite even if that has none."""
         return self.attend(queries, self.keys_values(keys), key_mask[:, None, :])
 
     def keys_values(self, tokens: Float[Array, "B Tk D"]) -> KeysValues:
-        """The keys and values of tokens: a decoder computes them once for each token."""
+        """The keys and values of tokens, which a decoder computes once per token."""
         return KeysValues(self._split(self.key(tokens)), self._split(self.value(tokens)))
 
     def attend(
         self, queries: Float[Array, "B Tq D"], to: KeysValues, mask: Bool[Array, "#B #Tq Tk"]
     ) -> Float[Array, "B Tq D"]:
-        """Attends to keys and values that are there already; `mask` says which of them."""
+        """Attends to the given keys and values that are in `mask`."""
         attended = jax.nn.dot_product_attention(
             self._split(self.query(queries)), to.keys, to.values, mask=mask[:, None]
         )

@@ -1,4 +1,4 @@
-"""Blocks of convolution."""
+"""Convolution blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ class ConvBlock(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
-        # Batch norm takes away the mean, and with it what a bias before it would add.
+        # Batch norm subtracts the mean, so a bias before it would have no effect.
         self.conv = nnx.Conv(
             d_in, d_out, (kernel, kernel), use_bias=not batch_norm, dtype=dtype, rngs=rngs
         )
@@ -29,9 +29,9 @@ class ConvBlock(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H/2, W/2, C']; batch statistics are of the `valid` [B, H, 1, 1]."""
+        """[B, H, W, C] to [B, H/2, W/2, C']; batch statistics over the `valid` [B, H, 1, 1]."""
         x = self.conv(x)
-        counted = valid | ~valid.any()  # there are no statistics of nothing
-        for norm in self.norms:  # one or none
+        counted = valid | ~valid.any()  # if nothing is valid, all, to avoid empty statistics
+        for norm in self.norms:  # one, or none without batch norm
             x = norm(x, use_running_average=not train, mask=counted)
         return max_pool(nnx.relu(x))

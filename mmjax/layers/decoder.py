@@ -1,4 +1,4 @@
-"""A stack of pre-norm Transformer decoder blocks, for whole sequences or token by token."""
+"""A stack of pre-norm Transformer decoder blocks, for complete sequences or token by token."""
 
 import dataclasses
 
@@ -13,13 +13,13 @@ from mmjax.layers.dropout import checked_dropout
 
 @struct.dataclass
 class DecoderCache:
-    """What decoding token by token keeps, as arrays: a step takes a cache and gives the next one.
+    """The key-value cache of decoding token by token; a step returns an updated cache.
 
-    L is the number of tokens that it has room for; what stands after the current one is not read.
+    L is the maximum number of tokens; positions after the current one are not read.
     """
 
-    written: tuple[KeysValues, ...]  # of each block: of the tokens so far, [B, L, H, D / H]
-    memory: tuple[KeysValues, ...]  # of each block: of what cross-attention reads
+    written: tuple[KeysValues, ...]  # for each block: of the tokens so far, [B, L, H, D / H]
+    memory: tuple[KeysValues, ...]  # for each block: of the memory, for cross-attention
     memory_mask: jax.Array  # [B, T] bool
 
 
@@ -50,20 +50,20 @@ class DecoderBlock(nnx.Module):
         train: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> tuple[jax.Array, KeysValues]:
-        """Decodes some tokens, after those that are written already.
+        """Decodes tokens, after those in the cache.
 
         Args:
             x: [B, Tq, D].
-            mask: [1, Tq, L], which tokens each of them may see; L = Tq where none is written.
-            memory: of `self.cross`.
+            mask: [1, Tq, L], the tokens to which each token attends; L = Tq without a cache.
+            memory: the keys and values for `self.cross`.
             memory_mask: [B, T].
-            written: the keys and values of all L tokens, into which those of `x` are put.
-            position: where they are put.
-            train: whether dropout is that of training.
-            rngs: holds a `dropout` stream while training, else None.
+            written: the cached keys and values of L tokens, into which those of `x` are written.
+            position: the position of `x` in the cache.
+            train: whether dropout is in training mode.
+            rngs: holds a `dropout` stream in training, else None.
 
         Returns:
-            [B, Tq, D], and the keys and values with those of `x`.
+            [B, Tq, D], and the keys and values including those of `x`.
         """
 
         def drop(y: jax.Array) -> jax.Array:
@@ -81,9 +81,10 @@ class DecoderBlock(nnx.Module):
 
 
 class TransformerDecoder(nnx.Module):
-    """`layers` pre-norm decoder blocks and a last layer norm; the MLP is four times as wide.
+    """`layers` pre-norm decoder blocks and a final layer norm; the MLP is four times as wide.
 
-    Every token sees itself, those before it, and the memory: the tokens [B, T, D] of an encoder.
+    Every token attends to itself, to earlier tokens, and to the memory, tokens [B, T, D] of an
+    encoder.
 
     Args:
         width: D of the tokens and of the memory.
@@ -94,8 +95,8 @@ class TransformerDecoder(nnx.Module):
         rngs: initialises the parameters.
 
     Reference:
-        Vaswani et al. 2017, Attention Is All You Need, section 3.1; the norms before the branches
-        are those of Xiong et al. 2020, On Layer Normalization in the Transformer Architecture.
+        Vaswani et al. 2017, Attention Is All You Need, section 3.1; pre-norm as in Xiong et al.
+        2020, On Layer Normalization in the Transformer Architecture.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class TransformerDecoder(nnx.Module):
         train: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "B L D"]:
-        """Decodes whole sequences at once; what masked memory holds changes nothing."""
+        """Decodes complete sequences in parallel; masked memory has no effect."""
         memory, length = _masked(memory, memory_mask), tokens.shape[1]
         causal = jnp.tril(jnp.ones((1, length, length), bool))
         for block in self.blocks:
@@ -137,15 +138,15 @@ class TransformerDecoder(nnx.Module):
         memory = _masked(memory, memory_mask)
         read = tuple(block.cross.keys_values(memory) for block in self.blocks)
         shape = (len(memory), length, *read[0].keys.shape[2:])
-        room = KeysValues(*(jnp.zeros(shape, array.dtype) for array in read[0]))
-        return DecoderCache((room,) * len(self.blocks), read, memory_mask)
+        empty = KeysValues(*(jnp.zeros(shape, array.dtype) for array in read[0]))
+        return DecoderCache((empty,) * len(self.blocks), read, memory_mask)
 
     def step(
         self, token: Float[Array, "B D"], position: Int[Array, ""], cache: DecoderCache
     ) -> tuple[Float[Array, "B D"], DecoderCache]:
-        """Decodes the token at a position, counted from 0, after all those before it.
+        """Decodes the token at a position, counted from 0, after all tokens before it.
 
-        It gives what `__call__` gives there, up to rounding, without dropout.
+        Equals `__call__` at this position, without dropout, up to rounding.
         """
         x, written = token[:, None], []
         mask = (jnp.arange(cache.written[0].keys.shape[1]) <= position)[None, None]

@@ -36,7 +36,7 @@ class TransformerBlock(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """`layers` pre-norm encoder blocks and a last layer norm; the MLP is four times as wide.
+    """`layers` pre-norm encoder blocks and a final layer norm; the MLP is four times as wide.
 
     Args:
         width: D of the tokens.
@@ -70,7 +70,7 @@ class Transformer(nnx.Module):
         train: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "B T D"]:
-        """Mixes the tokens that `mask` allows; what masked tokens hold changes no other token."""
+        """Every token attends to the tokens in `mask`; masked tokens do not affect others."""
         tokens = jnp.where(mask[:, :, None], tokens, 0)  # NaN times a weight of 0 would be NaN
         for block in self.blocks:
             tokens = block(tokens, mask, train=train, rngs=rngs)

@@ -1,4 +1,4 @@
-"""How encoders, fusion and heads make one model."""
+"""Models: combinations of encoders, fusion, heads and decoders."""
 
 from mmjax.models.autoencoder import Autoencoder
 from mmjax.models.decoders import Decoder

@@ -1,4 +1,4 @@
-"""Multi-view autoencoders: encoders whose codes are decoded again."""
+"""Multi-view autoencoders: encoders, and decoders of their codes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ from mmjax.structs import Batch, Modality, Outputs, Target
 class Autoencoder(Model):
     """Encodes each view, and decodes views from the codes, which are the embeddings.
 
-    With an encoder and a decoder for each of two views, and beside `SquaredReconstruction` the
-    objective `DCCA`, `DimensionwiseCorrelation`, `RelativeDistance` or `UnitDistance`, this is
-    DCCAE, CorrAE or DistAE; with the encoder of one view, named as `code`, and decoders of both it
-    is SplitAE.
+    With an encoder and a decoder for each of two views, the objective `SquaredReconstruction`, and
+    in addition `DCCA`, `DimensionwiseCorrelation`, `RelativeDistance` or `UnitDistance`, this is
+    DCCAE, CorrAE or DistAE. With the encoder of one view, set as `code`, and decoders of both views
+    it is SplitAE.
 
     Attributes:
         encoders: modality -> encoder, one or more.
         decoders: modality -> decoder.
-        code: the modality whose code all decoders read; empty lets each read that of its own.
-        frozen: encoders held fixed, by modality; see `MultiEncoder`.
+        code: the modality whose code all decoders read; if empty, each reads that of its own.
+        frozen: modalities of frozen encoders; see `MultiEncoder`.
 
     Reference:
         Ngiam et al., Multimodal Deep Learning, ICML 2011 (SplitAE); Wang, Arora, Livescu, Bilmes,
@@ -77,8 +77,9 @@ class AutoencoderModule(nnx.Module):
                 raise unknown_name("modality", name, modalities)
             if not config.code and name not in config.encoders:
                 raise ConfigError(
-                    f"The decoder of {name!r} has no code to read, as {name!r} has no encoder: "
-                    "give it one, or set `code` to the encoder that all decoders read."
+                    f"The decoder of {name!r} has no code to read, because {name!r} has no "
+                    "encoder: add one to `encoders`, or set `code` to the modality whose code all "
+                    "decoders read."
                 )
         widths = {
             name: self.encoders[config.code or name].features.width for name in config.decoders

@@ -1,4 +1,4 @@
-"""Decoders: from codes back to a modality."""
+"""Decoders: from codes to a modality."""
 
 import dataclasses
 import math
@@ -19,8 +19,8 @@ _KINDS = ("vector", "image")
 class Decoder:
     """Multilayer perceptron from a code to a vector or an image.
 
-    Its output is linear: an objective takes it for means (`SquaredReconstruction`) or for logits
-    (`BernoulliReconstruction`).
+    Its output layer is linear: objectives interpret the outputs as means (`SquaredReconstruction`)
+    or as logits (`BernoulliReconstruction`).
 
     Attributes:
         hidden: widths of the hidden layers.
@@ -45,8 +45,8 @@ class Decoder:
         """
         if modality.kind not in _KINDS:
             raise ConfigError(
-                f"Decoder gives {' or '.join(_KINDS)}, not {modality.kind}: leave this modality "
-                "out of the decoders."
+                f"Decoder can make a modality of the kind {' or '.join(_KINDS)}, not "
+                f"{modality.kind}: remove this modality from `decoders`."
             )
         return DecoderModule(self, width, modality, dtype=dtype, rngs=rngs)
 
@@ -75,7 +75,7 @@ class DecoderModule(nnx.Module):
     def __call__(
         self, code: jax.Array, present: jax.Array, *, train: bool, rngs: nnx.Rngs | None
     ) -> Reconstruction:
-        """From codes [B, D], of the examples that are `present` [B]."""
+        """Decodes codes [B, D]; `present` [B] marks the examples that have a code."""
         values = self.perceptron(code, train=train, rngs=rngs)
         return Reconstruction(values.reshape(len(code), *self.shape), present)
 
@@ -88,7 +88,7 @@ def build_decoders(
     dtype: jnp.dtype,
     rngs: nnx.Rngs,
 ) -> nnx.Dict:
-    """Builds a decoder for each modality named, in the order of their names.
+    """Builds the decoders, in the order of the modality names.
 
     Args:
         decoders: modality -> decoder.
@@ -98,10 +98,10 @@ def build_decoders(
         rngs: initialises the parameters.
 
     Raises:
-        ConfigError: there is no decoder, or one for a modality that the data set does not have.
+        ConfigError: no decoder is given, or the data set does not have one of the modalities.
     """
     if not decoders:
-        raise ConfigError("The model has no decoder: give it one for at least one modality.")
+        raise ConfigError("The model has no decoder: add at least one to `decoders`.")
     for name in decoders:
         if name not in modalities:
             raise unknown_name("modality", name, modalities)

@@ -1,4 +1,4 @@
-"""A model that aligns: two encoders into one space."""
+"""A model for alignment: two encoders into one space."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from mmjax.structs import Modality, Target
 
 @dataclasses.dataclass(frozen=True)
 class DualEncoder(MultiEncoder):
-    """A `MultiEncoder` of exactly two encoders, for the objectives that compare a pair.
+    """A `MultiEncoder` with exactly two encoders, for objectives that compare pairs.
 
     Attributes:
         encoders: modality -> encoder, exactly two.
-        width: D of the common space that a linear layer projects each to; 0 for no such layer.
-        frozen: encoders held fixed, by modality; see `MultiEncoder`.
+        width: D of a common space, to which a linear layer projects each modality; 0 for no layer.
+        frozen: modalities of frozen encoders; see `MultiEncoder`.
     """
 
     def build(
@@ -32,7 +32,7 @@ class DualEncoder(MultiEncoder):
         """See `Model.build`."""
         if len(self.encoders) != 2:
             raise ConfigError(
-                f"DualEncoder aligns two modalities and was given {len(self.encoders)} encoders "
-                f"({', '.join(self.encoders)}): name two, or use MultiEncoder."
+                f"DualEncoder needs two encoders, but has {len(self.encoders)} "
+                f"({', '.join(self.encoders)}): give it two, or use MultiEncoder."
             )
         return super().build(modalities, targets, dtype=dtype, rngs=rngs)

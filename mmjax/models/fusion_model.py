@@ -1,4 +1,4 @@
-"""A model that fuses: encoders, a fusion and a head for each target."""
+"""A model for fusion: encoders, a fusion and a head for each target."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,16 +17,15 @@ from mmjax.structs import Batch, Features, Fused, Modality, Outputs, Prediction,
 
 @dataclasses.dataclass(frozen=True)
 class FusionModel(Model):
-    """Encodes each modality, fuses them, predicts targets from the result.
+    """Encodes each modality, fuses them, and predicts targets from the result.
 
     Attributes:
         encoders: modality -> encoder.
-        fusion: how the modalities become one.
-        heads: target -> head; none named gives each target of the data set the head of its kind.
-        modalities: the modalities to use, of those that have an encoder; none named uses all.
-        frozen: encoders that are not trained, by modality: they compute as in evaluation, without
-            dropout and with the running statistics, and neither gradient nor weight decay reaches
-            them.
+        fusion: how the modalities are fused.
+        heads: target -> head; if empty, each target of the data set gets the head of its kind.
+        modalities: the modalities to use, among those with an encoder; if empty, all.
+        frozen: modalities whose encoders are frozen (not trained). These run in evaluation mode,
+            without dropout and with the running statistics, and their parameters stay constant.
     """
 
     encoders: Mapping[str, Encoder]
@@ -111,10 +110,10 @@ class FusionModelModule(nnx.Module):
         )
 
     def generate(self, batch: Batch) -> dict[str, Prediction]:
-        """Target -> ids [B, L] and their mask, of the heads that write."""
+        """Target -> ids [B, L] and their mask, of the heads that generate tokens."""
         fused = self._fused(batch, train=False, rngs=None)[1].features
-        writers = {name: head for name, head in self.heads.items() if hasattr(head, "generate")}
-        return {name: head.generate(fused) for name, head in writers.items()}
+        heads = {name: head for name, head in self.heads.items() if hasattr(head, "generate")}
+        return {name: head.generate(fused) for name, head in heads.items()}
 
     def _fused(
         self, batch: Batch, *, train: bool, rngs: nnx.Rngs | None

@@ -1,4 +1,4 @@
-"""What a model is, and how it encodes the modalities of a batch."""
+"""The base class of models, and the encoding of the modalities of a batch."""
 
 import abc
 import functools
@@ -19,10 +19,10 @@ class ModelModule(Protocol):
     """What `Model.build` returns (an `nnx.Module`)."""
 
     def __call__(self, batch: Batch, *, train: bool, rngs: nnx.Rngs | None) -> Outputs:
-        """Runs the model on a batch; `rngs` holds a `dropout` stream while training.
+        """Runs the model on a batch; `rngs` holds a `dropout` stream in training.
 
-        A model that writes (captions, answers) has a method `generate(batch)` beside this, which
-        gives target -> `Prediction` of token ids [B, L].
+        A model that generates text (captions, answers) also has a method `generate(batch)`, which
+        returns target -> `Prediction` of token ids [B, L].
         """
         ...
 
@@ -32,7 +32,7 @@ class Model(abc.ABC):
 
     @property
     def frozen_paths(self) -> tuple[tuple[str, ...], ...]:
-        """How the paths of the parameters begin that are held fixed: no gradient, no optimizer."""
+        """Prefixes of the paths of frozen parameters, which no gradient and no decay change."""
         return ()
 
     @abc.abstractmethod
@@ -53,7 +53,7 @@ class Model(abc.ABC):
             rngs: initialises the parameters.
 
         Raises:
-            ConfigError: where model and data set do not fit.
+            ConfigError: model and data set do not fit together.
         """
 
 
@@ -65,19 +65,19 @@ def build_encoders(
     rngs: nnx.Rngs,
     frozen: tuple[str, ...] = (),
 ) -> nnx.Dict:
-    """Builds an encoder for each modality named; see `Model.build`.
+    """Builds the encoders; see `Model.build`.
 
-    They come in the order of their names, which is the one that NNX gives them when it merges. Each
-    name in `frozen` has to be one of theirs.
+    They are in the order of their names, as NNX has them after a merge. All names in `frozen` must
+    have an encoder.
     """
     if not encoders:
-        raise ConfigError("The model has no encoder: give it one for at least one modality.")
+        raise ConfigError("The model has no encoder: add at least one to `encoders`.")
     for name in encoders:
         if name not in modalities:
             raise unknown_name("modality", name, modalities)
     for name in frozen:
         if name not in encoders:
-            raise unknown_name("encoder to hold frozen, called", name, encoders)
+            raise unknown_name("encoder, for `frozen`,", name, encoders)
     return nnx.Dict(
         {
             name: encoders[name].build(modalities[name], dtype=dtype, rngs=rngs)
@@ -94,29 +94,29 @@ def encode(
     rngs: nnx.Rngs | None,
     frozen: tuple[str, ...] = (),
 ) -> dict[str, Features]:
-    """Encodes every modality that has an encoder; the `frozen` ones as in evaluation.
+    """Encodes every modality that has an encoder; `frozen` encoders run in evaluation mode.
 
-    What an absent modality's input holds, NaN included, reaches nothing: it is replaced by zeros
-    before the encoder, and its tokens are masked after.
+    The input of an absent modality, even NaN, has no effect: it is replaced by zeros before the
+    encoder, and its tokens are masked after it.
     """
     batch, features = jax.tree.map(jnp.asarray, batch), {}
     for name, encoder in encoders.items():
         present = batch.present[name] & (batch.weight > 0)
         x = jax.tree.map(functools.partial(_present_only, present), batch.inputs[name])
-        learns = name not in frozen
+        trained = name not in frozen
         encoded = encoder(
             x,
             batch.masks.get(name),
             present,
-            train=train and learns,
-            rngs=rngs if learns else None,
+            train=train and trained,
+            rngs=rngs if trained else None,
         )
         features[name] = encoded.replace(mask=encoded.mask & present[:, None])
     return features
 
 
 def _present_only(present: jax.Array, x: jax.Array) -> jax.Array:
-    """The rows [B, ...] that are present, uint8 brought to [0, 1]; zeros in all others."""
+    """The rows [B, ...] that are present, with uint8 scaled to [0, 1]; all others are zero."""
     rows = present.reshape(-1, *[1] * (x.ndim - 1))
     return unit_floats(jnp.where(rows, x, jnp.zeros((), x.dtype)))
 
@@ -124,7 +124,7 @@ def _present_only(present: jax.Array, x: jax.Array) -> jax.Array:
 def abstract_outputs(
     module: Any, modalities: Mapping[str, Modality], targets: Mapping[str, Target]
 ) -> Outputs:
-    """The shapes of what a module returns for two examples; nothing is computed."""
+    """The shapes of a module's outputs for two examples; nothing is computed."""
     batch = _blank(modalities, targets)
     return jax.eval_shape(lambda batch: module(batch, train=False, rngs=None), batch)
 
@@ -132,7 +132,7 @@ def abstract_outputs(
 def abstract_generated(
     module: Any, modalities: Mapping[str, Modality], targets: Mapping[str, Target]
 ) -> dict[str, Prediction]:
-    """The shapes of what a module writes for two examples: target -> ids [2, L] and their mask."""
+    """The shapes of a module's generated tokens for two examples: target -> ids [2, L], mask."""
     if not hasattr(module, "generate"):
         return {}
     return jax.eval_shape(lambda batch: module.generate(batch), _blank(modalities, targets))
@@ -148,11 +148,11 @@ def _blank(modalities: Mapping[str, Modality], targets: Mapping[str, Target]) ->
 
 
 def encoder_paths(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """How the paths of these encoders' parameters begin, in a module that has `encoders`."""
+    """Prefixes of the parameter paths of these encoders, in a module with `encoders`."""
     return tuple(("encoders", name) for name in names)
 
 
 def embeddings_of(features: Mapping[str, Features]) -> tuple[dict[str, jax.Array], dict]:
-    """The pooled embedding of each modality, and where it is present."""
+    """The pooled embedding [B, D] of each modality, and the examples [B] that have it."""
     pooled = {name: feature.pooled for name, feature in features.items()}
     return pooled, {name: feature.present for name, feature in features.items()}

@@ -1,4 +1,4 @@
-"""A model that aligns any number of modalities: each has an encoder into one space."""
+"""A model for alignment of any number of modalities: an encoder for each, into one space."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ class MultiEncoder(Model):
 
     Attributes:
         encoders: modality -> encoder, two or more.
-        width: D of the common space that a linear layer projects each to; 0 for no such layer.
-        frozen: encoders held fixed, by modality: they compute as in evaluation, without dropout and
-            with the running statistics, and neither gradient nor weight decay reaches them.
+        width: D of a common space, to which a linear layer projects each modality; 0 for no layer.
+        frozen: modalities whose encoders are frozen (not trained). These run in evaluation mode,
+            without dropout and with the running statistics, and their parameters stay constant.
     """
 
     encoders: Mapping[str, Encoder]
@@ -60,8 +60,8 @@ class MultiEncoderModule(nnx.Module):
     ) -> None:
         if len(config.encoders) < 2:
             raise ConfigError(
-                f"MultiEncoder aligns modalities and was given {len(config.encoders)} encoders "
-                f"({', '.join(config.encoders)}): name two or more."
+                f"MultiEncoder needs two or more encoders, but has {len(config.encoders)} "
+                f"({', '.join(config.encoders)}): add encoders."
             )
         self.encoders = build_encoders(
             config.encoders, modalities, dtype=dtype, rngs=rngs, frozen=config.frozen

@@ -21,20 +21,20 @@ class VariationalCCA(Model):
 
         z ~ N(0, I),   h_v ~ N(0, I),   view v ~ p(. | z, h_v),   q(z | view), q(h_v | v)
 
-    An encoder's output is split in two halves, the mean and the log variance of its Gaussian, so
-    that a `width` of 2 K gives K latent variables. In training z and h_v are drawn from q, with the
-    draw differentiated (the reparametrisation trick); in evaluation they are its means. The bound
-    of the paper is the sum of the objectives `KLDivergence` and, for each view,
-    `BernoulliReconstruction`, or `SquaredReconstruction` with the weight 1 / (2 sigma^2) for a
-    Gaussian of the deviation sigma.
+    An encoder's output is split into two halves, the mean and the log variance of its Gaussian, so
+    that a `width` of 2 K gives K latent variables. In training z and h_v are sampled from q with
+    the reparametrisation trick; in evaluation they are its means. The bound of the paper is the sum
+    of the objectives `KLDivergence` and, for each view, `BernoulliReconstruction`, or
+    `SquaredReconstruction` with the weight 1 / (2 sigma^2) for a Gaussian with standard deviation
+    sigma.
 
     Attributes:
-        view: the modality from which z is inferred, and whose embedding this gives.
-        encoder: of q(z | view), its width even.
+        view: the modality from which z is inferred, and whose embedding the model gives.
+        encoder: encoder of q(z | view), with an even width.
         decoders: modality -> decoder.
-        private: modality -> encoder of q(h_v | v), their widths even; for modalities with a
-            decoder, which then reads z and h_v side by side.
-        frozen: the view, to hold its encoder fixed, or nothing; see `MultiEncoder`.
+        private: modality -> encoder of q(h_v | v), with an even width; for modalities with a
+            decoder, which then reads the concatenation of z and h_v.
+        frozen: the view, to freeze its encoder, or empty; see `MultiEncoder`.
 
     Reference:
         Wang, Yan, Lee, Livescu, Deep Variational Canonical Correlation Analysis, 2016, section 3
@@ -107,12 +107,12 @@ class VariationalCCAModule(nnx.Module):
         present = posteriors["shared"].present
         reconstructions = {}
         for name, decoder in self.decoders.items():
-            code, known = z, present
+            code, has_code = z, present
             if name in self.private:
                 own = posteriors[f"private_{name}"]
                 code = jnp.concatenate([z, _draw(own, rngs if train else None)], axis=1)
-                known = known & own.present
-            reconstructions[name] = decoder(code, known, train=train, rngs=rngs)
+                has_code = has_code & own.present
+            reconstructions[name] = decoder(code, has_code, train=train, rngs=rngs)
         return Outputs(
             embeddings={self.view: posteriors["shared"].mean},
             present={self.view: present},
@@ -125,8 +125,8 @@ def _latents(encoder: Any, name: str) -> int:
     width = encoder.features.width
     if width % 2:
         raise ConfigError(
-            f"VariationalCCA splits the output of the encoder of {name!r} in means and log "
-            f"variances, but its width is {width}: make it even."
+            f"The encoder of {name!r} has a width of {width}, but VariationalCCA splits it into "
+            "means and log variances: choose an even width."
         )
     return width // 2
 
@@ -137,7 +137,7 @@ def _posterior(features: Features) -> Posterior:
 
 
 def _draw(posterior: Posterior, rngs: nnx.Rngs | None) -> jax.Array:
-    """A sample of the latent variables, [B, K]; their means without `rngs`."""
+    """A sample of the latent variables, [B, K]; their means if `rngs` is None."""
     if rngs is None:
         return posterior.mean
     noise = jax.random.normal(rngs.dropout(), posterior.mean.shape, posterior.mean.dtype)

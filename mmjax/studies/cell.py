@@ -29,7 +29,7 @@ from typing import Any
 from mmjax.data.catalogue import fingerprint
 from mmjax.errors import ConfigError, RunError, UserError
 from mmjax.studies.processes import HASHES, INTERRUPTED, ROWS
-from mmjax.training.checkpoints import look, named_leaves
+from mmjax.training.checkpoints import dtype_and_shape, named_leaves
 from mmjax.training.config import from_json
 from mmjax.training.experiment import Experiment
 from mmjax.training.loop import Interrupted, train
@@ -87,7 +87,7 @@ def _check(
         if not row["after"]:
             continue
         source = named_leaves(setups[row["after"]].abstract_state)
-        arrays = {name: look(leaf) for name, leaf in source.items()}
+        arrays = {name: dtype_and_shape(leaf) for name, leaf in source.items()}
         like, parts = setups[name].abstract_state, tuple(row["parts"])
         try:
             names_taken(arrays, like, parts, f"The row {row['after']!r} that it starts from")

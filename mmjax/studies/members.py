@@ -283,11 +283,11 @@ def _told_by(
     setup, state = restore_run(run.path, which, folder, definitions)
     source_of, trained_on = setup.source, np.zeros(0, bool)
     if "train" in splits:
-        whole, selected = setup.whole("train"), setup.source("train")
+        unselected, selected = setup.unselected("train"), setup.source("train")
         assert run.fold, "only members with folds predict `train`"
         assert isinstance(selected, Selected), "what a Fold makes"
-        left_out = Selected(whole, run.fold.held_out(len(whole)))
-        trained_on = np.isin(np.arange(len(whole)), selected.records)
+        left_out = Selected(unselected, run.fold.held_out(len(unselected)))
+        trained_on = np.isin(np.arange(len(unselected)), selected.records)
         source_of = {
             split: left_out if split == "train" else setup.source(split) for split in splits
         }.__getitem__

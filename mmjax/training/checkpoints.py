@@ -1,8 +1,8 @@
-"""Checkpoints: written whole or not at all, and known to be whole when read.
+"""Checkpoints: written completely or not at all, and verified when read.
 
-A checkpoint is a folder named after its step. It holds what Orbax writes, and a manifest with the
-SHA-256 of every file. It is written beside its place and renamed into it, so that a run killed or a
-disk filled while saving leaves the earlier ones as they were.
+A checkpoint is a folder named after its step. It holds the files of Orbax, and a manifest with the
+SHA-256 of every file. It is written under a temporary name and then renamed, so that a killed run
+or a full disk leaves the earlier checkpoints unchanged.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from mmjax.errors import RunError
 from mmjax.training.step import TrainState
 
 MANIFEST = "manifest.json"
-_DRAFT = "saving-"  # how the folders begin that are no checkpoint yet, or none any more
+_DRAFT = "saving-"  # prefix of folders that are being written or deleted
 
-# Orbax logs a traceback from every thread that fails; the `RunError` says it once.
+# Orbax logs a traceback from every thread that fails; the `RunError` reports it once.
 logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
 
 
@@ -34,8 +34,9 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        folder: where they are; made when the first one is saved.
-        fix: what to do about a damaged one; none says how to go on with this run without it.
+        folder: the folder that holds them; created when the first one is saved.
+        fix: what the user can do about a damaged checkpoint, for the error message. By default:
+            delete it and continue the run.
     """
 
     def __init__(self, folder: Path, fix: str = "") -> None:
@@ -50,31 +51,34 @@ class Checkpoints:
         return sorted(int(name) for name in names if re.fullmatch("0|[1-9][0-9]*", name))
 
     def facts(self, step: int) -> dict[str, Any]:
-        """What was noted beside the arrays when the checkpoint was saved."""
+        """The JSON values that were saved with the arrays of a checkpoint."""
         return self._manifest(step)["facts"]
 
     def arrays(self, step: int) -> dict[str, str]:
-        """The name of every array of a checkpoint, with its dtype and shape as `look` says them."""
+        """Name -> `dtype_and_shape` of every array of a checkpoint."""
         return self._manifest(step)["arrays"]
 
     def best(self) -> int | None:
-        """The step whose `monitor` is best, by what `better` says; the first of equals."""
-        noted = {step: self.facts(step) for step in self.steps()}
-        known = {step: facts for step, facts in noted.items() if "monitor" in facts}
-        if not known:
+        """The step with the best `monitor` value, the first of equals; None if none has one.
+
+        The highest is best, or the lowest where `better` is "min".
+        """
+        all_facts = {step: self.facts(step) for step in self.steps()}
+        monitored = {step: facts for step, facts in all_facts.items() if "monitor" in facts}
+        if not monitored:
             return None
-        sign = -1 if any(facts.get("better") == "min" for facts in known.values()) else 1
-        return max(known, key=lambda step: sign * known[step]["monitor"])
+        sign = -1 if any(facts.get("better") == "min" for facts in monitored.values()) else 1
+        return max(monitored, key=lambda step: sign * monitored[step]["monitor"])
 
     def manifest_sha256(self, step: int) -> str:
-        """The SHA-256 of a checkpoint's manifest, and by it of all its files."""
+        """The SHA-256 of a checkpoint's manifest, which in turn has that of every file."""
         return _sha256(self.folder / str(step) / MANIFEST)
 
     def save(self, state: TrainState, data: Any, facts: dict[str, Any]) -> None:
         """Saves a state, the data iterator's position and JSON facts under the state's step.
 
         Raises:
-            RunError: where it cannot be written, or the parameters are not finite; the earlier
+            RunError: it cannot be written, or the parameters are not finite; the earlier
                 checkpoints stay.
         """
         step = int(state.step)
@@ -83,8 +87,8 @@ class Checkpoints:
             return
         if not _all_finite((state.params, state.variables)):
             raise RunError(
-                f"The state after {step} steps is not finite and is not saved, "
-                f"{self._last_good()}: lower optimizer.learning_rate or set optimizer.clip_norm."
+                f"The parameters after {step} steps are not finite and were not saved "
+                f"({self._last_good()}): lower optimizer.learning_rate or set optimizer.clip_norm."
             )
         draft = self.folder / f"{_DRAFT}{step}"
         flat = named_leaves(state)
@@ -99,28 +103,28 @@ class Checkpoints:
                 "step": step,
                 "facts": facts,
                 "files": {path: _sha256(draft / path) for path in _files(draft)},
-                "arrays": {name: look(leaf) for name, leaf in flat.items()},
+                "arrays": {name: dtype_and_shape(leaf) for name, leaf in flat.items()},
             }
             with open(draft / MANIFEST, "w", encoding="utf-8") as file:
                 json.dump(manifest, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, target)
-        except Exception as error:  # of many kinds, from Orbax and TensorStore; the state is whole
+        except Exception as error:  # Orbax and TensorStore raise many kinds
             for thread in set(threading.enumerate()) - threads:
-                # Orbax's, of which the first to fail has raised; their own `join` raises again.
+                # Threads of Orbax. The first error was raised; their own `join` would raise again.
                 threading.Thread.join(thread, timeout=1)
             self._sweep()
             raise RunError(
                 f"The checkpoint of step {step} cannot be written to {self.folder} "
-                f"({_reason(error)}), {self._last_good()}: make room there and run the same "
+                f"({_reason(error)}; {self._last_good()}): free disk space there and run the same "
                 "command again."
             ) from error
 
     def keep(self, steps: Iterable[int]) -> None:
-        """Deletes all checkpoints but these."""
+        """Deletes all checkpoints except those of the given steps."""
         for step in set(self.steps()) - set(steps):
-            # Renamed first: what is half deleted is then no checkpoint any more.
+            # Renamed first, so that a partly deleted folder does not count as a checkpoint.
             os.replace(self.folder / str(step), self.folder / f"{_DRAFT}{step}")
         self._sweep()
 
@@ -129,11 +133,11 @@ class Checkpoints:
 
         Args:
             step: one of `steps()`.
-            like: a state of the same experiment, or its shapes, as it is to lie on the devices.
+            like: a state of the same experiment, or its shapes, with the sharding to restore to.
             data: a data iterator that is set to the saved position, or None to leave it out.
 
         Raises:
-            RunError: for a checkpoint that is damaged or of another model.
+            RunError: the checkpoint is damaged or belongs to another model.
         """
         self.verify(step)
         flat = named_leaves(like)
@@ -144,19 +148,19 @@ class Checkpoints:
         }
         wanted = {"state": shapes} | ({} if data is None else {"data": data})
         loaded = self._load(step, wanted)["state"]
-        # Orbax gives a key a layout of rank 1: put every leaf where that of `like` lies.
+        # Orbax restores a PRNG key with a sharding of rank 1: give every leaf that of `like`.
         leaves = [jax.device_put(loaded[name], leaf.sharding) for name, leaf in flat.items()]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def read(self, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-        """Reads some of the arrays of a checkpoint and no others; see `arrays` and `verify`.
+        """Reads only the given arrays of a checkpoint; see `arrays` and `verify`.
 
         Args:
             step: one of `steps()`.
-            wanted: name -> shape, dtype and layout, the first two as they were saved.
+            wanted: name -> shape, dtype and sharding; shape and dtype as saved.
 
         Raises:
-            RunError: for a checkpoint that cannot be read.
+            RunError: the checkpoint cannot be read.
         """
         context = ocp.Context()
         context.pytree.loading.partial_load = True
@@ -164,20 +168,20 @@ class Checkpoints:
             return self._load(step, {"state": dict(wanted)})["state"]
 
     def verify(self, step: int) -> None:
-        """Refuses a checkpoint of which a file is missing or is not what was written."""
+        """Raises a RunError for a checkpoint with a missing or a changed file."""
         folder = self.folder / str(step)
         for path, digest in self._manifest(step)["files"].items():
             if not (folder / path).is_file():
                 raise self._damaged(step, f"its file {path} is missing")
             if _sha256(folder / path) != digest:
-                raise self._damaged(step, f"its file {path} is not what was written")
+                raise self._damaged(step, f"its file {path} has changed since it was written")
 
     def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
         folder = self.folder / str(step)
         try:
             return ocp.load_checkpointables(folder.absolute(), wanted)
         except Exception as error:  # Orbax and TensorStore raise many kinds
-            self.verify(step)  # the files were whole: another process may have deleted them since
+            self.verify(step)  # the files may have been deleted since they were verified
             raise RunError(
                 f"The checkpoint {folder} does not fit this experiment's model ({_reason(error)}): "
                 "use the experiment and the version of mmjax that made it."
@@ -193,42 +197,43 @@ class Checkpoints:
         if not isinstance(manifest, dict) or not all(
             isinstance(manifest.get(part), dict) for part in parts
         ):
-            raise self._damaged(step, f"{MANIFEST} lacks one of its parts {', '.join(parts)}")
+            raise self._damaged(step, f"{MANIFEST} does not have all of {', '.join(parts)}")
         return manifest
 
     def _check_model(self, step: int, flat: dict[str, Any]) -> None:
-        """Refuses a model whose arrays are not those of the checkpoint."""
-        there, here = self.arrays(step), {name: look(flat[name]) for name in flat}
-        differing = [name for name in here | there if here.get(name) != there.get(name)]
+        """Raises a RunError if the arrays differ in name, dtype or shape from the checkpoint's."""
+        saved, expected = self.arrays(step), {name: dtype_and_shape(flat[name]) for name in flat}
+        differing = [name for name in expected | saved if expected.get(name) != saved.get(name)]
         if differing:
             name, more = differing[0], len(differing) - 1
             raise RunError(
                 f"The checkpoint {self.folder / str(step)} is of another model ({name} is "
-                f"{there.get(name, 'absent')} in it and {here.get(name, 'absent')} here"
-                f"{f', and {more} more differ' if more else ''}): use the experiment and the "
-                "version of mmjax that made it."
+                f"{saved.get(name, 'absent')} in the checkpoint and "
+                f"{expected.get(name, 'absent')} in this model"
+                f"{f', and {more} more arrays differ' if more else ''}): use the experiment and "
+                "the version of mmjax that made it."
             )
 
     def _last_good(self) -> str:
         good = self.steps()
-        return (
-            f"the last good one is {self.folder / str(good[-1])}" if good else "there is none yet"
-        )
+        if not good:
+            return "no earlier checkpoint exists"
+        return f"the last good checkpoint is {self.folder / str(good[-1])}"
 
     def _sweep(self) -> None:
-        """Deletes what was left half written or half deleted."""
-        for left in self.folder.glob(f"{_DRAFT}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        """Deletes folders that were only partly written or partly deleted."""
+        for draft in self.folder.glob(f"{_DRAFT}*"):
+            shutil.rmtree(draft, ignore_errors=True)
 
     def _damaged(self, step: int, what: str) -> RunError:
         others = [other for other in self.steps() if other != step]
-        then = f"to go on from step {others[-1]}" if others else "to start anew"
+        then = f"to continue from step {others[-1]}" if others else "to start from the beginning"
         fix = self._fix or f"delete that folder and run the same command again {then}"
         return RunError(f"The checkpoint {self.folder / str(step)} is damaged ({what}): {fix}.")
 
 
 def named_leaves(state: TrainState) -> dict[str, Any]:
-    """The leaves of a state by the names they have in checkpoints, such as `params/head/bias`."""
+    """The leaves of a state by their names in checkpoints, such as `params/head/bias`."""
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(state)
@@ -241,8 +246,8 @@ def _all_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.asarray(True), *finite]).all()
 
 
-def look(leaf: Any) -> str:
-    """The dtype and shape of an array as a manifest says them."""
+def dtype_and_shape(leaf: Any) -> str:
+    """The dtype and shape of an array in the form of the manifest, such as `float32[3, 4]`."""
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
@@ -258,7 +263,7 @@ def _sha256(path: Path) -> str:
 
 
 def _reason(error: BaseException | None) -> str:
-    """What the operating system said, where it is to be found; else the error as it is."""
+    """The message of the operating system if an error in the chain has one; else the error."""
     first, text = error, str(error)
     while error:
         if isinstance(error, OSError) and error.strerror:

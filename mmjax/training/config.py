@@ -1,4 +1,4 @@
-"""Experiments to JSON and back, the types of their values, and the differences of two of them."""
+"""Experiments to and from JSON, type checks of their values, and differences between two."""
 
 import dataclasses
 import importlib
@@ -10,20 +10,20 @@ from typing import Any, Literal, Union
 
 from mmjax.errors import ConfigError
 
-_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+_NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
 
 
 def to_json(value: Any, path: str = "config") -> Any:
     """A config as JSON values: a dataclass becomes an object with its `type` and its fields.
 
     Args:
-        value: a dataclass, or what it may hold.
-        path: dotted name of it, for the message.
+        value: a dataclass, or a value that it may hold.
+        path: its dotted name, for the message.
 
     Raises:
-        ConfigError: for a value that JSON does not have.
+        ConfigError: JSON cannot hold a value.
     """
-    if hasattr(value, "as_config"):  # what is too large for a config says what stands for it
+    if hasattr(value, "as_config"):  # values too large for a config, such as arrays, summarised
         value = value.as_config()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         cls = type(value)
@@ -38,8 +38,8 @@ def to_json(value: Any, path: str = "config") -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ConfigError(
-        f"{path} is {_short(repr(value))}, which is no number, text, tuple, mapping or dataclass: "
-        "experiments hold plain values only."
+        f"{path} is {_short(repr(value))}, which an experiment cannot hold: use a number, a "
+        "string, True, False, None, a tuple, a mapping or a dataclass."
     )
 
 
@@ -47,7 +47,7 @@ def _items(fields: Mapping[Any, Any], path: str) -> dict[str, Any]:
     for name in fields:
         if not isinstance(name, str) or name == "type":
             raise ConfigError(
-                f"{path} names one of its parts {name!r}: use a text, and another than 'type'."
+                f"{path} has an entry with the name {name!r}: use a string, other than 'type'."
             )
     return {name: to_json(item, f"{path}.{name}") for name, item in fields.items()}
 
@@ -55,15 +55,14 @@ def _items(fields: Mapping[Any, Any], path: str) -> dict[str, Any]:
 def from_json(value: Any, definitions: ModuleType | None = None) -> Any:
     """The config that `to_json` wrote.
 
-    Only dataclasses of mmjax itself are made, or those that `definitions` holds: a config file
-    names no code to run.
+    Only dataclasses of mmjax and of `definitions` are made, so a config file cannot run other code.
 
     Args:
         value: JSON values.
         definitions: a module with further dataclasses (the user's experiment file).
 
     Raises:
-        ConfigError: for a type that is not there, or fields that it does not have.
+        ConfigError: an unknown type, or unknown fields.
     """
     if isinstance(value, list):
         return tuple(from_json(item, definitions) for item in value)
@@ -79,8 +78,8 @@ def from_json(value: Any, definitions: ModuleType | None = None) -> Any:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"The config's {value['type']} cannot be made by this version of mmjax ({error}): use "
-            "the version named in environment.json."
+            f"This version of mmjax cannot make the config's {value['type']} ({error}): use the "
+            "version of mmjax in environment.json."
         ) from error
 
 
@@ -94,14 +93,14 @@ def _class_of(path: Any, definitions: ModuleType | None) -> type:
             cls = None
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ConfigError(
-            f"The config names {path!r}, which mmjax does not have: give the experiment file that "
-            "defines it with --experiment FILE.py, or use the version named in environment.json."
+            f"The config uses {path!r}, which mmjax does not define: give the experiment file that "
+            "defines it with --experiment FILE.py, or use the version of mmjax in environment.json."
         )
     return cls
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Where two JSON configs differ, as lines `path: old -> new`."""
+    """The differences between two JSON configs, as lines `path: old -> new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         if old.get("type") != new.get("type"):
             return [f"{path}: {old.get('type')} -> {new.get('type')}"]
@@ -120,14 +119,14 @@ def _short(value: Any) -> str:
 
 
 def check_types(config: Any, path: str = "") -> None:
-    """Refuses a config with a value of another type than its field has.
+    """Checks that every value of a config has the type of its field.
 
     Args:
-        config: a dataclass, with others in it.
-        path: dotted name of this one, for the message.
+        config: a dataclass, which may hold others.
+        path: its dotted name, for the message.
 
     Raises:
-        ConfigError: naming the field, its value and the type.
+        ConfigError: a value has another type; names the field, the value and the type.
     """
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
@@ -138,7 +137,7 @@ def check_types(config: Any, path: str = "") -> None:
 
 def _check_type(value: Any, hint: Any, path: str) -> None:
     choices = typing.get_args(hint) if typing.get_origin(hint) in (Union, UnionType) else (hint,)
-    hint = next((each for each in choices if _fits(value, each)), None)
+    hint = next((choice for choice in choices if _fits(value, choice)), None)
     if hint is None:
         wanted = " or ".join(map(_described, choices))
         raise ConfigError(f"{path} is {_short(repr(value))}: it must be {wanted}.")
@@ -154,13 +153,13 @@ def _check_type(value: Any, hint: Any, path: str) -> None:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type that is no union, apart from what it holds."""
+    """Whether a value is of a type (not a union); the items of containers are not checked."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return value in inner
     if origin is tuple:
         return isinstance(value, tuple) and (inner[-1] is ... or len(value) == len(inner))
-    if isinstance(value, bool):  # to Python also an int
+    if isinstance(value, bool):  # in Python, a bool is an int
         return hint is bool or hint is Any
     wanted = float | int if hint is float else origin or hint
     return not isinstance(wanted, type | UnionType) or isinstance(value, wanted)

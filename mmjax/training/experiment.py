@@ -1,4 +1,4 @@
-"""What an experiment is: a tree of frozen values that says all there is to know about a run."""
+"""An experiment: a tree of frozen dataclasses that defines a run completely."""
 
 import dataclasses
 import importlib.util
@@ -19,24 +19,24 @@ from mmjax.training.start import Start
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How long, on what and how often.
+    """Length, batches, evaluations, checkpoints and devices of a run.
 
     Attributes:
-        steps: steps of the run; with 0 the model is evaluated as it is.
-        batch_size: examples a step, over all devices.
-        seed: of parameters, dropout and the order of the data.
+        steps: training steps; 0 evaluates the model without training.
+        batch_size: examples per step, over all devices.
+        seed: seed of parameters, dropout and the order of the data.
         precision: of the model's computation; parameters, objectives and optimizer are float32.
-        log_every: steps from one line of training metrics to the next.
-        eval_every: steps from one evaluation on `valid` to the next; 0 evaluates at the end only.
-        save_every: steps from one checkpoint to the next; 0 saves at evaluations and at the end.
-        eval_batch_size: examples a batch of an evaluation; 0 takes `batch_size`.
-        monitor: metric of `valid` whose best checkpoint is kept and evaluated at the end, such as
-            `accuracy`; empty evaluates the last one.
-        final_splits: splits that are evaluated at the end; none named evaluates all but `train`.
+        log_every: steps between two lines of training metrics.
+        eval_every: steps between two evaluations on `valid`; 0 evaluates at the end only.
+        save_every: steps between two checkpoints; 0 saves at evaluations and at the end.
+        eval_batch_size: examples per batch in evaluations; 0 takes `batch_size`.
+        monitor: metric on `valid`, such as `accuracy`: the checkpoint with its best value is kept
+            and evaluated at the end. If empty, the last checkpoint is.
+        final_splits: splits that are evaluated at the end; if empty, all except `train`.
         mesh: how many devices share the batch, the parameters and the layers.
-        data_threads: threads that read and batch.
-        data_workers: processes that do so instead; 0 for none.
-        tensorboard: whether to write TensorBoard events too (the extra `tensorboard`).
+        data_threads: threads that read and batch the data.
+        data_workers: processes that do so instead of threads; 0 for threads.
+        tensorboard: whether to write TensorBoard events as well (needs the extra `tensorboard`).
     """
 
     steps: int
@@ -69,21 +69,21 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One run, as values.
+    """The complete configuration of one run.
 
     Attributes:
-        name: letters, digits, `-`, `_` and `.`; names the run directory.
+        name: letters, digits, `-`, `_` and `.`; part of the name of the run directory.
         data: the data set.
         model: the model.
-        objectives: what is minimised: the sum of their weights times their values; none is
-            needed where there are no steps.
-        optimizer: how.
-        training: how long, on what and how often.
-        evaluation: what is measured.
-        transforms: what is done to training batches, in order.
-        start: the run whose parameters this one begins with; None draws them at random.
-        selections: which records of `train` are trained on and how often, one after the other; an
-            evaluation that looks at `train`, to fit something or to measure, sees these too.
+        objectives: the loss is the sum of weight times value over these; may be empty if
+            `training.steps` is 0.
+        optimizer: the optimizer and its learning-rate schedule.
+        training: length, batches, evaluations, checkpoints and devices.
+        evaluation: the evaluators, which compute the metrics.
+        transforms: transforms of training batches, applied in order.
+        start: the run whose parameters initialise this one; None initialises at random.
+        selections: choose which records of `train` are used and how often, applied in order.
+            Evaluations on `train`, and fits on it, use the selected records too.
     """
 
     name: str
@@ -106,10 +106,10 @@ class Experiment:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuses what cannot work, before any data is read.
+    """Checks that the parts of an experiment fit together, before any data is read.
 
     Raises:
-        ConfigError: naming the option and the fix.
+        ConfigError: they do not; names the option and the fix.
     """
     check_types(experiment)
     check_declaration(experiment.data)
@@ -121,8 +121,8 @@ def check(experiment: Experiment) -> None:
         )
     if training.monitor and "valid" not in experiment.data.splits:
         raise ConfigError(
-            f"The data set {experiment.data.name!r} has no 'valid' split for training.monitor to "
-            "choose on: leave training.monitor empty."
+            f"training.monitor is set, but the data set {experiment.data.name!r} has no 'valid' "
+            "split to measure it on: leave training.monitor empty."
         )
     if training.tensorboard and importlib.util.find_spec("tensorboardX") is None:
         raise ConfigError(
@@ -132,7 +132,7 @@ def check(experiment: Experiment) -> None:
         experiment.data.check_split(split)
     if len(set(training.final_splits)) != len(training.final_splits):
         raise ConfigError(
-            f"training.final_splits {training.final_splits} names a split twice: name each once."
+            f"training.final_splits {training.final_splits} has a split twice: name each once."
         )
     for selection in experiment.selections:
         if selection.needs_labels and selection.target not in experiment.data.targets:
@@ -155,7 +155,7 @@ def untrained_heads(experiment: Experiment) -> list[str]:
 
 
 def _check_targets(objective: Objective, data: Dataset) -> None:
-    """Refuses an objective on a target that is not there, or of a kind that it is not for."""
+    """Checks that the targets of an objective exist and have a kind that it supports."""
     for name, kinds in objective.targets_read.items():
         if name not in data.targets:
             raise unknown_name(
@@ -164,7 +164,6 @@ def _check_targets(objective: Objective, data: Dataset) -> None:
         kind = data.targets[name].kind
         if kind not in kinds:
             raise ConfigError(
-                f"{type(objective).__name__} compares with a target of the kind "
-                f"{' or '.join(kinds)}, but {name!r} is of the kind {kind}: take another objective "
-                "for it, or another target."
+                f"{type(objective).__name__} needs a target of the kind {' or '.join(kinds)}, but "
+                f"{name!r} is of the kind {kind}: choose another objective or another target."
             )

@@ -1,4 +1,4 @@
-"""Examples that somebody gives a trained model: arrays by the name of their modality."""
+"""A source of examples that the user gives to a trained model: arrays by modality name."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,18 +13,18 @@ from mmjax.structs import Batch, Modality
 
 
 class GivenExamples:
-    """A source of arrays whose modalities may be missing.
+    """A source of arrays in which modalities may be missing.
 
     Args:
-        data: modality -> [N, ...], or texts for a text whose words are known.
+        data: modality -> [N, ...] array; for a text with a known vocabulary, also N strings.
         read: the modalities that the model reads.
-        known: all modalities of the data set that it was trained on.
-        present: modality -> [N] bool.
-        masks: modality -> [N, T] bool.
+        known: all modalities of the data set that the model was trained on.
+        present: modality -> [N] bool, whether the row has the modality.
+        masks: modality -> [N, T] bool, valid positions.
 
     Raises:
-        ConfigError: an unknown modality, or none that the model reads.
-        DataError: arrays of another shape or type than the model reads, or of unequal lengths.
+        ConfigError: an unknown modality, or no modality that the model reads.
+        DataError: arrays of another shape or dtype than the model reads, or of unequal lengths.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class GivenExamples:
         for what, names in (("present", present), ("masks", masks)):
             for name in names:
                 if name not in data:
-                    raise unknown_name(f"modality among the data, for `{what}`,", name, data)
+                    raise unknown_name(f"modality in the given data, for `{what}`,", name, data)
         self._read = read
         self._inputs = {
-            name: _fitted(name, data[name], read[name]) for name in read if name in data
+            name: _checked(name, data[name], read[name]) for name in read if name in data
         }
         if not self._inputs:
             raise ConfigError(
-                f"No modality was given that the model reads: give {' or '.join(read)}."
+                f"The data has no modality that the model reads: give {' or '.join(read)}."
             )
         self._masks = {
             name: np.asarray(mask) for name, mask in masks.items() if name in self._inputs
@@ -61,11 +61,14 @@ class GivenExamples:
         }
         self._check_lengths()
         if not len(self):
-            raise DataError("There is no example: give arrays of one row or more.")
-        there = [self._present.get(name, np.ones(len(self), bool)).any() for name in self._inputs]
-        if not any(there):
+            raise DataError("The arrays have no rows: give arrays of one row or more.")
+        anywhere = [
+            self._present.get(name, np.ones(len(self), bool)).any() for name in self._inputs
+        ]
+        if not any(anywhere):
             raise ConfigError(
-                "Every modality is absent from every row: say in `present` which rows have one."
+                "`present` is False for every modality in every row: set it to True where a row "
+                "has the modality."
             )
 
     def __len__(self) -> int:
@@ -77,13 +80,13 @@ class GivenExamples:
             if len(array) != rows:
                 first = named_arrays(self._inputs, "")[0][0]
                 raise DataError(
-                    f"{name} has {len(array)} rows, but {first} has {rows}: give both the same "
-                    "examples."
+                    f"{name} has {len(array)} rows, but {first} has {rows}: give arrays with one "
+                    "row per example."
                 )
         check_masks(self._masks, self._present, self._read, rows, "the data given")
 
     def take(self, indices: np.ndarray) -> Batch:
-        """Gathers rows; modalities that are missing are zeros and absent. See `Source.take`."""
+        """Gathers rows; a missing modality is zeros and marked absent. See `Source.take`."""
         inputs, present = {}, {}
         for name, modality in self._read.items():
             if name in self._inputs:
@@ -105,16 +108,16 @@ def _rows(tree: Any, indices: np.ndarray) -> Any:
     return tree[indices]
 
 
-def _fitted(name: str, values: Any, modality: Modality) -> Any:
-    """The values as the model reads them: shape and type checked, texts as ids."""
+def _checked(name: str, values: Any, modality: Modality) -> Any:
+    """The values as the model reads them: shape and dtype checked, words replaced by ids."""
     if modality.parts:
         if not isinstance(values, Mapping) or set(values) != set(modality.parts):
             raise DataError(
-                f"The modality {name!r} is a dict of {', '.join(modality.parts)}: give one array "
-                "for each."
+                f"The modality {name!r} has the parts {', '.join(modality.parts)}: give a dict "
+                "with one array for each of them."
             )
         return {
-            part: _fitted(f"{name}.{part}", values[part], inner)
+            part: _checked(f"{name}.{part}", values[part], inner)
             for part, inner in modality.parts.items()
         }
     if modality.kind == "text" and _are_texts(values):
@@ -122,25 +125,27 @@ def _fitted(name: str, values: Any, modality: Modality) -> Any:
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise DataError(f"The modality {name!r} is no array ({error}): give one.") from error
+        raise DataError(
+            f"The modality {name!r} cannot be converted to a NumPy array ({error}): give an array."
+        ) from error
     declared = np.dtype(modality.dtype)
     if array.shape[1:] != modality.shape or array.ndim == 0:
         raise DataError(
-            f"The modality {name!r} was given with the shape {array.shape}, but the model reads "
-            f"[N, {', '.join(map(str, modality.shape))}]: give rows of that shape."
+            f"The modality {name!r} has the shape {array.shape}, but the model reads "
+            f"[N, {', '.join(map(str, modality.shape))}]: give an array of that shape."
         )
     fits = np.can_cast(array.dtype, declared, "same_kind")
     if not fits or (array.dtype == np.uint8) != (declared == np.uint8):
         raise DataError(
-            f"The modality {name!r} was given as {array.dtype}, but the model reads {declared}: "
-            "convert the values as those of the training were."
+            f"The modality {name!r} has dtype {array.dtype}, but the model reads {declared}: "
+            "convert the values in the same way as the training data."
         )
     if modality.vocabulary and array.size:
         outside = array[(array < 0) | (array >= modality.vocabulary)]
         if outside.size:
             raise DataError(
                 f"The modality {name!r} has the token {outside[0]}, but its tokens are numbered "
-                f"from 0 to {modality.vocabulary - 1}: use the vocabulary of the training."
+                f"from 0 to {modality.vocabulary - 1}: use the vocabulary of the training data."
             )
     return array.astype(declared)
 
@@ -148,15 +153,15 @@ def _fitted(name: str, values: Any, modality: Modality) -> Any:
 def _are_texts(values: Any) -> bool:
     if isinstance(values, np.ndarray):
         return values.dtype.kind in "UO"
-    return not isinstance(values, str) and all(isinstance(each, str) for each in values)
+    return not isinstance(values, str) and all(isinstance(value, str) for value in values)
 
 
 def _ids(name: str, texts: list[Any], modality: Modality) -> np.ndarray:
-    """Texts as ids of words; refuses words that the model does not know."""
+    """Texts as word ids [N, length]; raises an error for a word outside the vocabulary."""
     if not modality.words:
         raise DataError(
-            f"The run does not know the words of {name!r}: give ids [N, "
-            f"{', '.join(map(str, modality.shape))}]."
+            f"The run has no vocabulary for {name!r}, so it cannot read strings: give token ids "
+            f"[N, {', '.join(map(str, modality.shape))}]."
         )
     numbers = {word: number for number, word in enumerate(modality.words) if number}
     (length,) = modality.shape
@@ -165,8 +170,8 @@ def _ids(name: str, texts: list[Any], modality: Modality) -> np.ndarray:
         words = str(text).lower().split()
         if len(words) > length:
             raise DataError(
-                f"The text {text!r} of {name!r} has {len(words)} words, but the model reads "
-                f"{length}: shorten it."
+                f"The text {text!r} of {name!r} has {len(words)} words, but the model reads at "
+                f"most {length}: shorten the text."
             )
         for place, word in enumerate(words):
             if word not in numbers:

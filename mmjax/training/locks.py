@@ -1,6 +1,6 @@
-"""Locks on files (flock) by which two processes never write one run, study or sweep.
+"""File locks (flock), so that two processes never write to the same run, study or sweep.
 
-The kernel holds them: a lock is free as soon as its process has ended, however it ended.
+The kernel releases a lock when its process ends, even after a crash.
 """
 
 import errno
@@ -17,26 +17,25 @@ UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 
 
 def lock_file(path: Path, wait: float = 0.0) -> IO[str] | None:
-    """Locks a file, which is made where it does not exist, as is its directory.
+    """Locks a file; creates the file and its directory if they do not exist.
 
     Args:
         path: the file.
-        wait: seconds to wait for another process that has the lock; `math.inf` waits for its end.
+        wait: seconds to wait if another process has the lock; `math.inf` waits without limit.
 
     Returns:
-        The open file, which has to be closed to free the lock; None where another process still
-        has it.
+        The open file; close it to release the lock. None if another process still has the lock.
 
     Raises:
-        RunError: where the file cannot be written, or its file system has no locks.
+        RunError: the file cannot be written, or its file system does not support locks.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
         raise RunError(
-            f"The directory {path.parent} cannot be written ({error.strerror}): name another with "
-            "--run-dir, or get the permission."
+            f"The directory {path.parent} cannot be written ({error.strerror}): choose another "
+            "with --run-dir, or get permission to write to it."
         ) from error
     end = time.monotonic() + wait
     try:
@@ -49,13 +48,13 @@ def lock_file(path: Path, wait: float = 0.0) -> IO[str] | None:
                     file.close()
                     return None
             time.sleep(POLL)
-    except BaseException as error:  # a lock that nobody asks for any more must not stay
+    except BaseException as error:  # also Ctrl-C must close the file, or the lock would stay
         file.close()
         if not isinstance(error, OSError):
             raise
         kind = "has no file locks" if error.errno in UNSUPPORTED else "does not lock files"
         raise RunError(
-            f"The file system of {path.parent} {kind} ({error.strerror}), without which two "
-            "processes could write the same files: name a directory on a local disk with "
-            "--run-dir, or have this one mounted with flock."
+            f"The file system of {path.parent} {kind} ({error.strerror}), so two processes could "
+            "write the same files: choose a directory on a local disk with --run-dir, or mount "
+            "this file system with flock."
         ) from error

@@ -1,8 +1,8 @@
-"""The training loop: from an experiment and a run directory to a result, however often interrupted.
+"""The training loop: runs an experiment in a run directory, and continues it after interruptions.
 
-The order within a step is fixed: take a batch, dispatch the step, read the metrics of the step
-before it (so that the device never waits for the host), log. Where an evaluation or a checkpoint is
-due, the step is waited for first; then evaluate, then save.
+The order within a step is fixed: take a batch, dispatch the step, read the metrics of the previous
+step (so that the device never waits for the host), log. If an evaluation or a checkpoint is due,
+the loop waits for the step, then evaluates, then saves.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from mmjax.training.signals import stop_signal
 from mmjax.training.start import Origin, find_origin
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
-MONITORED = "metric for training.monitor"  # what a misspelt one is called in the sentence
+MONITORED = "metric for training.monitor"  # how the error for a misspelt name calls it
 
 
 class Interrupted(RunError):
@@ -43,27 +43,27 @@ def train(
     folder: str | Path | None = None,
     command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains, evaluates and leaves a run directory; goes on where an earlier start stopped.
+    """Trains and evaluates an experiment in a run directory; continues an unfinished run.
 
     Args:
-        experiment: what to run.
-        run_dir: where to leave it; may hold an unfinished run of the same config.
+        experiment: the experiment.
+        run_dir: the run directory; may hold an unfinished run of the same config.
         folder: the folder of raw data, or None.
         command: the command line, for `environment.json`.
 
     Returns:
-        What `result.json` holds: name, metrics, directions, details, steps, seconds, seed.
+        The content of `result.json`: name, metrics, directions, details, steps, seconds, seed.
 
     Raises:
-        ConfigError: before the first step, for what does not fit together.
-        DataError: for data that is missing, damaged or not finite.
-        RunError: for a loss that is not finite, a damaged checkpoint, a full disk.
-        Interrupted: after saving, on SIGTERM or Ctrl-C.
+        ConfigError: the parts of the experiment do not fit together; before the first step.
+        DataError: data is missing, damaged or not finite.
+        RunError: a loss is not finite, a checkpoint is damaged, or the disk is full.
+        Interrupted: SIGTERM or Ctrl-C; the state was saved.
     """
     run_dir, folder = Path(run_dir), None if folder is None else Path(folder)
     directory = RunDirectory(run_dir)
     config = to_json(experiment)
-    directory.refuse_other(config)  # told before any data is read
+    directory.refuse_other(config)  # before any data is read
     if (run_dir / "config.json").exists():
         directory.claim(config)
     try:
@@ -89,9 +89,9 @@ def train(
 
 
 def _note_environment(directory: RunDirectory, now: dict[str, Any]) -> None:
-    """Writes `environment.json`; refuses to go on with other data than the run began with.
+    """Writes `environment.json`; raises a RunError if the data has changed since the run began.
 
-    What an earlier start noted of the run that this one started from stays.
+    The entry `start`, the run whose parameters this one began with, is kept.
     """
     if (directory.path / "environment.json").exists():
         noted = directory.read("environment.json")
@@ -101,15 +101,16 @@ def _note_environment(directory: RunDirectory, now: dict[str, Any]) -> None:
         if before != now["data"]:
             changed = [name for name, found in now["data"].items() if before.get(name) != found]
             raise RunError(
-                f"The data of the run in {directory.path} has changed since it began "
-                f"({', '.join(changed)}): restore it, or start anew with another --run-dir."
+                f"The data of the run in {directory.path} has changed since the run began "
+                f"({', '.join(changed)}): restore these files, or start a new run with another "
+                "--run-dir."
             )
     directory.write("environment.json", now)
 
 
 @dataclasses.dataclass
 class _Pending:
-    """A step that was dispatched and whose metrics were not read yet."""
+    """A dispatched step whose metrics have not been read yet."""
 
     step: int
     metrics: dict[str, jax.Array]
@@ -132,9 +133,9 @@ class _Run:
             self.seconds = self.checkpoints.facts(self.step)["seconds"]
         else:
             fresh = setup.create_state()
-            self.state = origin.give_to(fresh) if origin else fresh
+            self.state = origin.load_into(fresh) if origin else fresh
         for name in (METRICS, TIMING):
-            directory.cut_after(name, self.step or -1)  # what step 0 logs comes again
+            directory.cut_after(name, self.step or -1)  # step 0 is logged again
         self.begun = time.perf_counter() - self.seconds
         self.clock = Clock()
         self.speed: dict[str, float] = {}
@@ -142,11 +143,11 @@ class _Run:
         self.reporter = Reporter(setup.experiment.name, training.steps, self.step)
         if saved:
             self.reporter.say(
-                f"Going on from the checkpoint of step {self.step} in {directory.path}"
+                f"Continuing from the checkpoint of step {self.step} in {directory.path}"
             )
 
     def to_the_end(self, stopped: Callable[[], str]) -> None:
-        """Runs the steps that are left; evaluates, saves and logs on the way."""
+        """Runs the remaining steps, with evaluations, checkpoints and logs."""
         try:
             with jax.set_mesh(self.setup.mesh):
                 self._steps(stopped)
@@ -159,17 +160,17 @@ class _Run:
             done = "the state is saved" if self.step else "nothing was done yet"
             raise Interrupted(
                 f"Stopped at step {self.step} of {self.training.steps} by {stopped()}; {done} in "
-                f"{self.directory.path}: run the same command to go on."
+                f"{self.directory.path}: run the same command again to continue."
             )
 
     def _steps(self, stopped: Callable[[], str]) -> None:
         training = self.training
         train_step = self.setup.compile_step()
-        # Queued steps of several fake devices on few cores can deadlock: there, wait for each.
+        # Queued steps of several simulated CPU devices can deadlock, so wait for each step.
         wait_for_each = jax.default_backend() == "cpu" and jax.device_count() > 1
         pending: _Pending | None = None
         if self.step == 0 and training.steps and (training.eval_every or training.monitor):
-            self._evaluate()  # an evaluation that fails, fails here
+            self._evaluate()  # so that an evaluation with an error fails before training
         while self.step < training.steps and not stopped():
             begun = time.perf_counter()
             batch = next(self.batches)
@@ -182,7 +183,7 @@ class _Run:
             if previous:
                 self._log(previous)
             elif not self.speed:
-                jax.block_until_ready(metrics)  # the first step: leave out its compilation
+                jax.block_until_ready(metrics)  # the first step compiles and is not timed
                 self.clock.pause()
             ended = self.step == training.steps
             evaluates = self._is_due(training.eval_every) or bool(ended and training.monitor)
@@ -201,7 +202,7 @@ class _Run:
         return bool(every) and self.step % every == 0
 
     def _log(self, done: _Pending) -> None:
-        """Reads the metrics of a step: stops if they are not finite, logs them if it is time."""
+        """Reads the metrics of a step: raises if they are not finite, logs them if due."""
         values = {name: float(value) for name, value in jax.device_get(done.metrics).items()}
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise self._not_finite(done, values)
@@ -220,39 +221,39 @@ class _Run:
                 self.tensorboard.add_scalar(name, value, step)
 
     def _evaluate(self) -> dict[str, Any]:
-        """Evaluates on `valid`, where there is one; what a checkpoint notes of the monitor."""
+        """Evaluates on `valid`, if the data has it; returns the monitor's facts for `_save`."""
         experiment, monitor = self.setup.experiment, self.training.monitor
         if "valid" not in experiment.data.splits:
             return {}
-        evaluators = [each for each in experiment.evaluation if not each.at_end_only]
+        evaluators = [item for item in experiment.evaluation if not item.at_end_only]
         predictor = self.setup.predictor(self.state, evaluators)
         metrics, _, directions = evaluate(evaluators, predictor, ["valid"])
         if metrics:
             self._write(self.step, metrics)
             self.reporter.metrics(self.step, metrics)
         if monitor and f"valid/{monitor}" not in metrics:
-            there = [name.removeprefix("valid/") for name in metrics]
-            raise unknown_name(MONITORED, monitor, there)
+            measured = [name.removeprefix("valid/") for name in metrics]
+            raise unknown_name(MONITORED, monitor, measured)
         if not monitor:
             return {}
         value, better = metrics[f"valid/{monitor}"], directions.get(f"valid/{monitor}", "max")
         if better == "none":
             raise ConfigError(
-                f"training.monitor is {monitor!r}, of which neither more nor less is better: name "
-                "another metric."
+                f"training.monitor is {monitor!r}, a metric for which neither higher nor lower is "
+                "better: choose another metric."
             )
         return {"monitor": value, "better": better} if math.isfinite(value) else {}
 
     def _save(self, monitored: dict[str, Any]) -> None:
-        """Saves a checkpoint, and deletes all but the last two and the best.
+        """Saves a checkpoint, and deletes all except the last two and the best.
 
         Args:
-            monitored: what `_evaluate` gave at this step.
+            monitored: the result of `_evaluate` at this step.
         """
         facts = {"seconds": round(time.perf_counter() - self.begun, 3), **monitored}
         if self.tensorboard:
             self.tensorboard.flush()
-        self.directory.sync(METRICS)  # before the checkpoint that says that they were written
+        self.directory.sync(METRICS)  # before the checkpoint, which implies they were written
         self.checkpoints.save(self.state, self.batches, facts)
         best = self.checkpoints.best()
         self.checkpoints.keep([*self.checkpoints.steps()[-2:], *([] if best is None else [best])])
@@ -288,9 +289,9 @@ class _Run:
         shown = ", ".join(map(str, ids[:8])) + (", ..." if len(ids) > 8 else "")
         return RunError(
             f"The {' and the '.join(names)} of step {done.step} is not finite, on the records "
-            f"{shown} of the train split (all of them in "
-            f"{self.directory.path / 'not_finite.json'}); last good checkpoint: {last}: lower "
-            "optimizer.learning_rate, set optimizer.clip_norm, or look at these records."
+            f"{shown} of the train split (complete list: "
+            f"{self.directory.path / 'not_finite.json'}; last good checkpoint: {last}): lower "
+            "optimizer.learning_rate, set optimizer.clip_norm, or check these records."
         )
 
 

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, as configs that build optax transformations."""
+"""Optimizers and learning-rate schedules: configs that build optax transformations."""
 
 import abc
 import dataclasses
@@ -12,19 +12,19 @@ from mmjax.errors import ConfigError, check_sizes, unknown_name
 
 
 class Schedule(abc.ABC):
-    """Base of the learning-rate schedules: what the peak rate is multiplied by, step by step."""
+    """Base of the learning-rate schedules."""
 
     @abc.abstractmethod
     def build(self, peak: float, steps: int) -> optax.Schedule:
-        """Makes the schedule of a run of `steps` steps with the highest rate `peak`."""
+        """Makes the schedule for a run of `steps` steps with the peak learning rate `peak`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Constant(Schedule):
-    """A linear rise from 0 over the first steps, then the peak rate.
+    """Linear warm-up from 0, then the peak learning rate.
 
     Attributes:
-        warmup_steps: steps of the rise; fewer than the run has.
+        warmup_steps: steps of the warm-up; fewer than the run has.
     """
 
     warmup_steps: int = 0
@@ -39,11 +39,11 @@ class Constant(Schedule):
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(Schedule):
-    """A linear rise from 0 over the first steps, then half a cosine down to the end of the run.
+    """Linear warm-up from 0, then cosine decay until the end of the run.
 
     Attributes:
-        warmup_steps: steps of the rise; fewer than the run has.
-        final: last rate, as a share of the peak.
+        warmup_steps: steps of the warm-up; fewer than the run has.
+        final: final learning rate, as a fraction of the peak.
     """
 
     warmup_steps: int = 0
@@ -64,8 +64,8 @@ class Cosine(Schedule):
 def _check_warmup(warmup_steps: int, steps: int) -> None:
     if not 0 <= warmup_steps < steps:
         raise ConfigError(
-            f"A warm-up of {warmup_steps} steps does not fit in a run of {steps}: set "
-            f"optimizer.schedule.warmup_steps from 0 to {steps - 1}, below training.steps."
+            f"A warm-up of {warmup_steps} steps does not fit in a run of {steps} steps: set "
+            f"optimizer.schedule.warmup_steps to a value from 0 to {steps - 1}."
         )
 
 
@@ -74,7 +74,7 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def build(self, steps: int) -> optax.GradientTransformation:
-        """Makes the optax transformation of a run of `steps` steps."""
+        """Makes the optax transformation for a run of `steps` steps."""
 
 
 class Rated(Optimizer):
@@ -105,13 +105,14 @@ class AdamW(Rated):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019).
 
     Attributes:
-        learning_rate: highest rate.
-        schedule: of the rate.
-        weight_decay: per step, times the rate; on matrices and kernels, not on biases and norms.
-        b1: decay of the mean of gradients.
-        b2: decay of the mean of squared gradients.
-        epsilon: added to the root of the latter.
-        clip_norm: largest global norm of a gradient; 0 clips none.
+        learning_rate: peak learning rate, above 0.
+        schedule: learning-rate schedule.
+        weight_decay: per step, times the learning rate; on matrices and kernels, not on vectors
+            (biases, scales of norms).
+        b1: decay of the first moment, in [0, 1).
+        b2: decay of the second moment, in [0, 1).
+        epsilon: added to the square root of the second moment.
+        clip_norm: gradients are clipped to this global norm; 0 does not clip.
     """
 
     learning_rate: float = 1e-3
@@ -142,10 +143,10 @@ class SGD(Rated):
     """Stochastic gradient descent with momentum.
 
     Attributes:
-        learning_rate: highest rate.
-        schedule: of the rate.
-        momentum: share of the last update that is kept.
-        clip_norm: largest global norm of a gradient; 0 clips none.
+        learning_rate: peak learning rate, above 0.
+        schedule: learning-rate schedule.
+        momentum: momentum coefficient, in [0, 1).
+        clip_norm: gradients are clipped to this global norm; 0 does not clip.
     """
 
     learning_rate: float = 1e-1
@@ -161,11 +162,11 @@ class SGD(Rated):
 
 @dataclasses.dataclass(frozen=True)
 class PerPart(Optimizer):
-    """An optimizer for each part of the parameters; each clips the gradient of its part.
+    """A separate optimizer for each part of the parameters; each clips the gradient of its part.
 
     Attributes:
-        parts: dotted beginning of the names of parameters, such as `encoders.image`, `heads` or
-            `objectives` -> optimizer. The longest beginning that fits counts.
+        parts: dotted prefix of parameter names, such as `encoders.image`, `heads` or
+            `objectives` -> optimizer. The longest matching prefix applies.
         others: the optimizer of all other parameters.
     """
 
@@ -176,19 +177,19 @@ class PerPart(Optimizer):
         """See `Optimizer.build`.
 
         Raises:
-            ConfigError: by its `init`, for a part without parameters.
+            ConfigError: by its `init`: a part has no parameters.
         """
-        optimizers = {name: each.build(steps) for name, each in self.parts.items()}
+        optimizers = {name: optimizer.build(steps) for name, optimizer in self.parts.items()}
         return optax.partition(optimizers | {"": self.others.build(steps)}, self._labels)
 
     def _labels(self, params: Any) -> Any:
-        """The tree of the parameters with the part of each in its place; empty for the others."""
+        """A tree like the parameters with the part of each as its leaf; "" for the others."""
         names = jax.tree_util.tree_map_with_path(lambda path, _: part_name(path), params)
-        known = jax.tree.leaves(names)
+        all_names = jax.tree.leaves(names)
         for part in self.parts:
-            if not any(in_part(name, part) for name in known):
-                there = dict.fromkeys(".".join(name.split(".")[:2]) for name in known)
-                raise unknown_name("part of the parameters, for PerPart,", part, there)
+            if not any(in_part(name, part) for name in all_names):
+                possible = dict.fromkeys(".".join(name.split(".")[:2]) for name in all_names)
+                raise unknown_name("part of the parameters, for PerPart,", part, possible)
 
         def longest(name: str) -> str:
             return max((part for part in self.parts if in_part(name, part)), key=len, default="")
@@ -199,12 +200,12 @@ class PerPart(Optimizer):
 def part_name(path: tuple[Any, ...]) -> str:
     """The dotted name of a parameter, such as `encoders.image.project.kernel`.
 
-    Those of the model are named as in the model; those of the objectives begin with `objectives`.
+    Parameters of the model are named as in the model; those of objectives begin with `objectives`.
     """
     name = jax.tree_util.keystr(path, simple=True, separator=".")
     return name.removeprefix("model.")
 
 
 def in_part(name: str, part: str) -> bool:
-    """Whether the dotted name of a parameter begins with that of a part."""
+    """Whether a dotted parameter name lies in the part with the dotted name `part`."""
     return f"{name}.".startswith(f"{part}.")

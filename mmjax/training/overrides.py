@@ -1,4 +1,4 @@
-"""From an experiment file and the words after it on the command line to an experiment."""
+"""Makes an experiment from an experiment file and the options after it on the command line."""
 
 import contextlib
 import dataclasses
@@ -24,18 +24,18 @@ def load_module(path: str | Path) -> types.ModuleType:
     """Runs an experiment file (trusted: it is the user's own code).
 
     Raises:
-        ConfigError: for a file that is not there, or does not run; naming the line.
+        ConfigError: the file cannot be read, or fails; names the line.
     """
     path = Path(path)
     try:
         source = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(
-            f"The experiment file {path} cannot be read ({reason}): name a Python file such as "
+            f"The experiment file {path} cannot be read ({reason}): give a Python file such as "
             "experiments/digits_dcca.py."
         ) from error
-    # Its dataclasses are looked up by their module's name, which must be nobody else's.
+    # Python finds the module of a dataclass by name, so the name must be unique.
     module = types.ModuleType(f"experiment_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
@@ -47,7 +47,7 @@ def load_module(path: str | Path) -> types.ModuleType:
         ) from error
     except ConfigError:
         raise
-    except (Exception, SystemExit) as error:  # whatever it raises is the user's to fix
+    except (Exception, SystemExit) as error:  # any error in the user's own code
         trace, where = error.__traceback__, ""
         while trace:
             if trace.tb_frame.f_code.co_filename == str(path):
@@ -60,18 +60,19 @@ def load_module(path: str | Path) -> types.ModuleType:
 
 
 def experiment_of(module: types.ModuleType) -> Experiment:
-    """The `experiment` of a module that `load_module` has run."""
+    """The `experiment` in a module that `load_module` has run."""
     return defined(module, "experiment", Experiment, "mmjax.training.Experiment(...)")
 
 
 def defined(module: types.ModuleType, name: str, kind: type[Config], example: str) -> Config:
-    """What an experiment file defines by a name; ConfigError where it is not of the kind."""
+    """The value of a name in an experiment file; ConfigError if it is not of the given type."""
     value = getattr(module, name, None)
     if isinstance(value, kind):
         return value
-    instead = "" if value is None else f", only a {type(value).__name__} of that name"
+    instead = "" if value is None else f" of the right type (it is a {type(value).__name__})"
     raise ConfigError(
-        f"The file {module.__file__} defines no {name}{instead}: set `{name} = {example}` in it."
+        f"The file {module.__file__} does not define `{name}`{instead}: set `{name} = {example}` "
+        "in it."
     )
 
 
@@ -83,7 +84,7 @@ def options_of(value: Any, prefix: str = "") -> dict[str, Any]:
         parts = {
             name: part
             for name, part in parts.items()
-            # A part that is None has no options, and is none: words do not say what it would be.
+            # A part that is None is not an option: the command line cannot say its class.
             if part is not None
             or not any(map(dataclasses.is_dataclass, typing.get_args(hints[name])))
         }
@@ -98,34 +99,35 @@ def options_of(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def override(config: Config, words: Sequence[str], prog: str, others: Iterable[str] = ()) -> Config:
-    """Applies `--dotted.name value` words; `--help` among them prints all names and ends.
+    """Applies options `--dotted.name value`; `--help` prints all names and exits.
 
-    Of an option that is given twice, the last counts.
+    If an option is given twice, the last value applies.
 
     Args:
-        config: an experiment, or a part of one, with the values that hold unless a word says more.
+        config: an experiment, or a part of one, with the default values.
         words: of the command line.
-        prog: how `--help` calls the command.
-        others: further options of the command, for the suggestion where one is misspelt.
+        prog: name of the command, for `--help`.
+        others: further options of the command, for suggestions when one is misspelt.
 
     Raises:
-        ConfigError: for a name that is not there (with the nearest) or a value that does not fit.
+        ConfigError: an unknown name (the message has the closest) or a value of another type.
     """
-    # Arrays that a program made are no options: while words are read, what stands for them in a
-    # config takes their place.
-    whole: Any = config
+    # Arrays cannot be set by options: while options are read, `as_config()` replaces them.
+    default: Any = config
     kept = {
-        field.name: getattr(whole, field.name)
-        for field in dataclasses.fields(whole)
-        if hasattr(getattr(whole, field.name), "as_config")
+        field.name: getattr(default, field.name)
+        for field in dataclasses.fields(default)
+        if hasattr(getattr(default, field.name), "as_config")
     }
-    plain = dataclasses.replace(whole, **{name: each.as_config() for name, each in kept.items()})
+    plain = dataclasses.replace(
+        default, **{name: value.as_config() for name, value in kept.items()}
+    )
     changed = _overridden(plain, words, prog, others)
     for name in kept:
         if getattr(changed, name) != getattr(plain, name):
             raise ConfigError(
-                f"--{name} is of arrays that the experiment file makes, so no option changes it: "
-                "change the file."
+                f"--{name} cannot be changed by an option, because the experiment file makes it "
+                "from arrays: change the file."
             )
     return dataclasses.replace(changed, **kept)
 
@@ -139,7 +141,7 @@ def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterabl
                 option_name(name), [*names, *map(option_name, others)], n=1
             )
             hint = f": did you mean {near[0]}?" if near else "."
-            raise ConfigError(f"There is no option {name}{hint} See `{prog} --help` for all.")
+            raise ConfigError(f"Unknown option {name}{hint} See `{prog} --help` for all options.")
     out, err = io.StringIO(), io.StringIO()
     helps = "--help" in words or "-h" in words
     with contextlib.ExitStack() as hidden:
@@ -161,52 +163,52 @@ def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterabl
 
 
 def option_name(name: str) -> str:
-    """An option as `--help` spells it."""
+    """An option in the spelling of `--help`."""
     return f"--{name.removeprefix('--').replace('_', '-')}"
 
 
 def _sentence(complaint: str, words: Sequence[str]) -> str:
-    """What tyro says in a box of several lines, in one sentence.
+    """The error message of tyro, a box of several lines, as one sentence.
 
-    The box holds a title, the complaint and, for a value of a wrong type, the option and its type,
-    each between two rules.
+    The box has a title, the message and, for a value of a wrong type, the option and its type,
+    separated by horizontal rules.
     """
     parts = [" ".join(part.split()) for part in re.split(r"\n\s*[-─]{5,}\s*\n", complaint)]
-    said, about = [*parts, "", ""][1:3]
-    if found := re.match(r"Error parsing (--\S+):", said):
+    message, about = [*parts, "", ""][1:3]
+    if found := re.match(r"Error parsing (--\S+):", message):
         kind = re.match(rf"Argument helptext: {re.escape(found[1])} (\S+)", about)
         wanted = (
             kind[1].replace("INT", "a whole number").replace("FLOAT", "a number") if kind else ""
         )
         wanted = wanted.replace("{None}|", "None or ") or "another value"
         return f"The option {found[1]} cannot be {_value(found[1], words)!r}: give it {wanted}."
-    if found := re.match(r"invalid choice (.+) for argument '(\S+)'\. Expected one of (.+)", said):
+    choice = r"invalid choice (.+) for argument '(\S+)'\. Expected one of (.+)"
+    if found := re.match(choice, message):
         return f"The option {found[2]} cannot be {found[1]}: choose one of {found[3].strip('().')}."
-    if found := re.match(r"Missing value for argument '(\S+)'\. Expected (\d+)", said):
+    if found := re.match(r"Missing value for argument '(\S+)'\. Expected (\d+)", message):
         return f"The option {found[1]} needs {found[2]} value(s) after it."
-    if found := re.match(r"Unrecognized options: (.+)", said):
-        return f"Nothing is known of {found[1]!r}."
-    return (
-        re.sub(r"^Error parsing \S+: ", "", said or " ".join(complaint.split())).rstrip(".") + "."
-    )
+    if found := re.match(r"Unrecognized options: (.+)", message):
+        return f"Unknown argument {found[1]!r}."
+    message = message or " ".join(complaint.split())
+    return re.sub(r"^Error parsing \S+: ", "", message).rstrip(".") + "."
 
 
 def _value(option: str, words: Sequence[str]) -> str:
-    """The words after an option, where it is given last."""
-    taken: list[str] = []
-    asked = False
+    """The words after the last occurrence of an option."""
+    values: list[str] = []
+    inside = False
     for word in words:
         name, equals, value = word.partition("=")
         if word.startswith("--"):
-            asked = option_name(name) == option
-            taken = ([value] if equals else []) if asked else taken
-        elif asked:
-            taken.append(word)
-    return " ".join(taken)
+            inside = option_name(name) == option
+            values = ([value] if equals else []) if inside else values
+        elif inside:
+            values.append(word)
+    return " ".join(values)
 
 
 def parts_of(value: Any) -> dict[str, Any]:
-    """Name -> part of a config: a field, an item of a mapping, or of a tuple by its index."""
+    """Name -> part of a config: a field, an item of a mapping, or an item of a tuple by index."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -217,7 +219,7 @@ def parts_of(value: Any) -> dict[str, Any]:
 
 
 def part_at(value: Any, path: str) -> Any:
-    """The part of a config at a dotted path; ConfigError where there is none."""
+    """The part of a config at a dotted path; ConfigError if the path does not exist."""
     name, _, rest = path.partition(".")
     parts = parts_of(value)
     if name not in parts:
@@ -226,7 +228,7 @@ def part_at(value: Any, path: str) -> Any:
 
 
 def is_within(path: str, outer: str) -> bool:
-    """Whether a dotted path names a part of what another one names."""
+    """Whether a dotted path lies inside another one."""
     return path.startswith(f"{outer}.")
 
 
@@ -234,7 +236,7 @@ def replace_at(value: Any, path: str, new: Any) -> Any:
     """A copy of a config with the part at a dotted path replaced.
 
     Raises:
-        ConfigError: where the path does not lead anywhere, or what is there refuses the value.
+        ConfigError: the path does not exist, or the config refuses the value.
     """
     name, _, rest = path.partition(".")
     old = part_at(value, name)

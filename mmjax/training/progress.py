@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar on a terminal, plain lines elsewhere."""
+"""Progress output of a run: a progress bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Clock:
-    """Times steps, leaving out what was paused (compilation, evaluations, checkpoints)."""
+    """Times steps, without compilation, evaluations and checkpoints."""
 
     def __init__(self) -> None:
         self._restart()
@@ -22,16 +22,19 @@ class Clock:
         self._waited = 0.0
 
     def waited(self, seconds: float) -> None:
-        """Notes that the host waited for data, at a step."""
+        """Counts a step, and the seconds for which the host waited for its data."""
         self._waited += seconds
         self._steps += 1
 
     def pause(self) -> None:
-        """Forgets what was timed since the last reading: it was not steps alone."""
+        """Discards the time since the last reading, which was not only steps."""
         self._restart()
 
     def read(self, batch_size: int) -> dict[str, float]:
-        """Examples a second, step and data wait in ms since the last reading; or nothing."""
+        """Examples per second, ms per step and ms of waiting for data, since the last reading.
+
+        Empty if no step was counted.
+        """
         if not self._steps:
             return {}
         seconds = time.perf_counter() - self._start
@@ -45,7 +48,7 @@ class Clock:
 
 
 class Reporter:
-    """Shows the progress of a run of `steps` steps, of which `done` are done."""
+    """Shows the progress of a run of `steps` steps, which continues after step `done`."""
 
     def __init__(self, name: str, steps: int, done: int) -> None:
         self._name, self._steps = name, steps
@@ -63,7 +66,7 @@ class Reporter:
             self._bar.start()
 
     def step(self, done: int, loss: float, speed: float | None) -> None:
-        """Shows the loss after `done` steps, and examples/s where it is known."""
+        """Shows the loss after `done` steps, and examples/s if `speed` is given."""
         status = f"loss {loss:.4g}" + (f"  {speed:,.0f} examples/s" if speed else "")
         if self._bar:
             self._bar.update(self._task, completed=done, status=status)
@@ -71,25 +74,25 @@ class Reporter:
             print(f"{self._name}: step {done}/{self._steps}  {status}", flush=True)
 
     def say(self, text: str) -> None:
-        """Shows a line above the bar."""
+        """Shows a line of text (above the bar)."""
         if self._bar:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, flush=True)
 
     def metrics(self, done: int, values: Mapping[str, float]) -> None:
-        """Shows the first metrics of an evaluation; all of them are in `metrics.jsonl`."""
+        """Shows the first three metrics of an evaluation; `metrics.jsonl` has all."""
         figures = "  ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
         self.say(f"{self._name}: step {done}/{self._steps}  {figures}")
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self._bar:
             self._bar.stop()
 
 
 def tensorboard(path: Path, step: int) -> Any:
-    """A writer of TensorBoard events for a run that goes on after `step`."""
-    from tensorboardX import SummaryWriter  # an extra; `check` has seen that it is there
+    """A writer of TensorBoard events for a run that continues after `step`."""
+    from tensorboardX import SummaryWriter  # an optional package; `check` found it
 
     return SummaryWriter(str(path / "tensorboard"), purge_step=step + 1)

@@ -1,4 +1,4 @@
-"""From a run directory back to its experiment and its trained state."""
+"""Restores the experiment and the trained state of a run directory."""
 
 import dataclasses
 from pathlib import Path
@@ -28,24 +28,24 @@ def restore_run(
     """Opens the data of a run and restores one of its checkpoints.
 
     Args:
-        run_dir: that `mmjax train` made.
-        which: the checkpoint with the best `training.monitor` (the last, where that is not set), or
+        run_dir: a directory that `mmjax train` made.
+        which: the checkpoint with the best `training.monitor` (if that is not set, the last), or
             the last.
         folder: the folder of raw data, or None.
-        definitions: a module with dataclasses of the config that are not mmjax's.
-        split: that the data set has to have, or None.
+        definitions: a module with the dataclasses of the config that mmjax does not define.
+        split: a split that the data set must have, or None.
 
     Raises:
-        RunError: for a directory without run or checkpoint, or a damaged one.
-        ConfigError: for a config that this version cannot make, or a split that is not there.
+        RunError: the directory has no run or no checkpoint, or is damaged.
+        ConfigError: this version cannot make the config, or the split does not exist.
     """
     experiment = from_json(RunDirectory(run_dir).config(), definitions)
     if not isinstance(experiment, Experiment):
         raise RunError(
-            f"The file {run_dir / 'config.json'} holds no experiment: name a directory that "
-            "`mmjax train` made."
+            f"The file {run_dir / 'config.json'} does not hold an experiment: give a directory "
+            "that `mmjax train` made."
         )
-    # On the devices that are here, whatever the mesh of the training was.
+    # Use the available devices, whatever the mesh of the training was.
     training = dataclasses.replace(experiment.training, mesh=Mesh())
     experiment = dataclasses.replace(experiment, training=training)
     check(experiment)
@@ -54,7 +54,10 @@ def restore_run(
     checkpoints = Checkpoints(run_dir / "checkpoints")
     steps = checkpoints.steps()
     if not steps:
-        raise RunError(f"{run_dir} has no checkpoint yet: run `mmjax train` with it first.")
+        raise RunError(
+            f"The run directory {run_dir} has no checkpoint yet: finish its training with `mmjax "
+            "train` first."
+        )
     best = checkpoints.best() if which == "best" else None
     setup = Setup(experiment, folder)
     state = checkpoints.restore(steps[-1] if best is None else best, setup.abstract_state)

@@ -1,4 +1,4 @@
-"""A finished run, ready to be used from Python: predictions and embeddings of new data."""
+"""A finished run, for use from Python: predictions and embeddings of new data."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -36,13 +36,13 @@ class Run:
 
     Attributes:
         path: the run directory.
-        result: what `result.json` holds.
-        data: the data set as the run knows it.
+        result: the content of `result.json`.
+        data: the data set, or the description of it that the run saved.
 
     Args:
-        path: the run directory, of a finished run.
-        setup: the experiment, its model rebuilt.
-        state: with the trained parameters.
+        path: the directory of a finished run.
+        setup: the setup of its experiment.
+        state: the state with the trained parameters.
     """
 
     def __init__(self, path: Path, setup: Setup, state: TrainState) -> None:
@@ -56,14 +56,14 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """`split/metric` -> its number at the end of the run; None where it was not finite."""
+        """`split/metric` -> value at the end of the run; None if it was not finite."""
         return dict(self.result["metrics"])
 
     @property
     def params(self) -> Any:
         """The trained parameters of the model, a tree of arrays."""
         trained, frozen = self._state.params["model"], self._state.frozen.get("model", {})
-        return _united(trained, frozen)
+        return _merged_trees(trained, frozen)
 
     @cached_property
     def model(self) -> Any:
@@ -79,31 +79,34 @@ class Run:
         masks: Mapping[str, ArrayLike] | None = None,
         data_dir: str | Path | None = None,
     ) -> dict[str, np.ndarray]:
-        """What the model predicts of new examples, or of a split of a data set.
+        """Predicts the targets of new examples, or of a split of a data set.
 
         Args:
-            data: modality -> [N, ...] array (of text, texts too where the run knows its words); a
-                modality that is left out is missing in all rows. Or a data set.
+            data: modality -> [N, ...] array (for text, also N strings if the run has a
+                vocabulary); a modality that is left out is missing in all rows. Or a data set.
             split: of the data set.
-            present: modality -> [N] bool, where only some rows have it.
+            present: modality -> [N] bool, if only some rows have it.
             masks: modality -> [N, T] bool, the valid positions of sequences.
             data_dir: the folder of raw data, for a data set that needs one.
 
         Returns:
-            Target -> [N, C] probabilities of a class or of labels, [N, ...] numbers, or of tokens
-            [N] texts ([N, L] ids where the tokens have no names).
+            Target -> predictions: [N, C] probabilities for a class or labels, [N, ...] numbers for
+            a regression; for tokens [N] texts ([N, L] ids if the tokens have no names).
 
         Raises:
-            ConfigError: an unknown modality, or none.
-            DataError: arrays that do not fit what the model was trained on.
+            ConfigError: an unknown modality, or no modality that the model reads.
+            DataError: arrays whose shape or dtype differs from the training data.
         """
         source, size = self._source(data, split, present, masks, data_dir)
         targets = self.data.targets
         parts: dict[str, list[np.ndarray]] = {}
-        for found, rows in self._over(source, size, self._predict_step):
+        for found, rows in self._by_batch(source, size, self._predict_step):
             for name, values in found.items():
                 parts.setdefault(name, []).append(values[rows])
-        return {name: _as_said(np.concatenate(each), targets[name]) for name, each in parts.items()}
+        return {
+            name: _readable(np.concatenate(batches), targets[name])
+            for name, batches in parts.items()
+        }
 
     def embed(
         self,
@@ -116,9 +119,9 @@ class Run:
     ) -> np.ndarray:
         """Embeds new examples, or a split of a data set.
 
-        A model that fuses gives the fused vector of the modalities that a row has. Of any other
-        model one modality has its own embedding; of several given ones it is the mean of the
-        embeddings that a row has, each scaled to unit length. A row that has none is zeros.
+        A model with a fusion gives the fused vector of the modalities that a row has. Any other
+        model gives the embedding of the given modality or, for several, the mean of the embeddings
+        of those that a row has, each scaled to unit length; zeros for a row that has none.
 
         Args:
             data: as in `predict`.
@@ -131,14 +134,15 @@ class Run:
             [N, D] float32.
 
         Raises:
-            ConfigError: an unknown modality, none, or several whose embeddings differ in width.
-            DataError: arrays that do not fit what the model was trained on.
+            ConfigError: an unknown modality, no modality that the model reads, or several whose
+                embeddings differ in width.
+            DataError: arrays whose shape or dtype differs from the training data.
         """
         source, size = self._source(data, split, present, masks, data_dir)
         given = data if isinstance(data, Mapping) else self._encoded
         names = tuple(name for name in self._encoded if name in given)
         step = self._embed_step(names)
-        parts = [found[rows] for found, rows in self._over(source, size, step)]
+        parts = [found[rows] for found, rows in self._by_batch(source, size, step)]
         return np.concatenate(parts)
 
     def embed_each(
@@ -154,7 +158,7 @@ class Run:
         given = data if isinstance(data, Mapping) else self._encoded
         return {
             f"embedding_{name}": np.concatenate(
-                [found[rows] for found, rows in self._over(source, size, self._embed_step((name,)))]
+                [found[rows] for found, rows in self._by_batch(source, size, self._embed_step((name,)))]
             )
             for name in self._encoded
             if name in given
@@ -190,16 +194,16 @@ class Run:
                 )
             if not split:
                 raise ConfigError(
-                    f"Which split of {data.name!r} is meant: name one, such as 'test' "
-                    f"({', '.join(data.splits)})."
+                    f"No split of the data set {data.name!r} was given: set `split` to one of "
+                    f"{', '.join(data.splits)}."
                 )
             data.check_split(split)
             for name in self._encoded:
                 if data.modalities.get(name) != self.data.modalities[name]:
                     raise ConfigError(
                         f"The modality {name!r} of {data.name!r} is {data.modalities.get(name)}, "
-                        f"but the model reads {self.data.modalities[name]}: give the data set that "
-                        "it was trained on, or arrays."
+                        f"but the model reads {self.data.modalities[name]}: give the data set of "
+                        "its training, or arrays."
                     )
             source = data.load(split, resolve_folder(str(data_dir) if data_dir else None))
         else:
@@ -217,10 +221,10 @@ class Run:
             )
         return source, len(source)
 
-    def _over(
+    def _by_batch(
         self, source: Source, size: int, step: Callable[[TrainState, Batch], Any]
     ) -> Iterator[tuple[Any, np.ndarray]]:
-        """What a step gives, batch by batch, on the host; and which rows are no padding."""
+        """The results of a step for each batch, on the host, and which rows are not padding."""
         ways = self._setup.mesh.shape["data"] * self._setup.mesh.shape["fsdp"]
         # Powers of two, so that programs are compiled for a few numbers of rows only.
         wanted = min(1 << (size - 1).bit_length(), self._setup.eval_rows)
@@ -234,8 +238,8 @@ class Run:
             for leaf in jax.tree.leaves(found):
                 if leaf.dtype.kind == "f" and not np.isfinite(leaf[real]).all():
                     raise RunError(
-                        f"What the model of {self.path} gives is not finite: look at the values "
-                        "that it was given, or train it again at a lower rate."
+                        f"The outputs of the model of {self.path} are not finite: check the given "
+                        "values, or train it again with a lower learning rate."
                     )
             yield found, real
 
@@ -264,24 +268,24 @@ class Run:
             widths = {shapes.embeddings[name].shape[-1] for name in names}
             if shapes.fused is None and len(widths) > 1:
                 raise ConfigError(
-                    f"The embeddings of {', '.join(names)} differ in width, so they have no mean: "
-                    "embed one modality at a time."
+                    f"The embeddings of {', '.join(names)} differ in width, so their mean does not "
+                    "exist: embed one modality at a time."
                 )
 
             def step(state: TrainState, batch: Batch) -> jax.Array:
                 outputs = apply(state, state.params, batch)
                 if outputs.fused is not None:
                     return outputs.fused.pooled.astype(jnp.float32)
-                each = [outputs.embeddings[name].astype(jnp.float32) for name in names]
+                vectors = [outputs.embeddings[name].astype(jnp.float32) for name in names]
                 if len(names) == 1:
-                    return jnp.where(outputs.present[names[0]][:, None], each[0], 0)
-                total = jnp.zeros_like(each[0])
+                    return jnp.where(outputs.present[names[0]][:, None], vectors[0], 0)
+                total = jnp.zeros_like(vectors[0])
                 count = jnp.zeros((len(total), 1))
-                for name, vector in zip(names, each, strict=True):
+                for name, vector in zip(names, vectors, strict=True):
                     length = jnp.linalg.norm(vector, axis=1, keepdims=True)
                     unit = vector / jnp.where(length > 0, length, 1)
-                    there = outputs.present[name][:, None]
-                    total, count = total + jnp.where(there, unit, 0), count + there
+                    present = outputs.present[name][:, None]
+                    total, count = total + jnp.where(present, unit, 0), count + present
                 return total / jnp.maximum(count, 1)
 
             return jax.jit(step)
@@ -292,18 +296,18 @@ class Run:
 def train(
     experiment: Experiment, run_dir: str | Path = "", *, data_dir: str | Path | None = None
 ) -> Run:
-    """Trains an experiment, or goes on with its run; gives the finished run.
+    """Trains an experiment, or continues its run, and returns the finished run.
 
     Args:
-        experiment: what to run.
-        run_dir: where to leave the run; may hold an unfinished or finished run of the same config.
-            Empty makes a new directory `runs/<name>-<time>`.
-        data_dir: the folder of raw data; None takes the variable MMJAX_DATA.
+        experiment: the experiment.
+        run_dir: the run directory; may hold an unfinished or finished run of the same config. If
+            empty, a new directory `runs/<name>-<time>` is made.
+        data_dir: the folder of raw data; None takes the environment variable MMJAX_DATA.
 
     Raises:
-        UserError: as `mmjax train` prints them: a `ConfigError` for what does not fit, a
-            `DataError` for data that is missing or damaged, a `RunError` for a run that cannot go
-            on.
+        UserError: with the sentence that `mmjax train` prints: a `ConfigError` if parts of the
+            experiment do not fit, a `DataError` if data is missing or damaged, a `RunError` if the
+            run cannot continue.
     """
     path = Path(run_dir) if run_dir else fresh_run_dir(experiment.name)
     fit(experiment, path, resolve_folder(str(data_dir) if data_dir else None))
@@ -319,14 +323,14 @@ def load(
     """Opens a finished run, without its training data.
 
     Args:
-        run_dir: that `mmjax.train` or `mmjax train` made.
-        checkpoint: `best`, by `training.monitor` (the last, where that is not set), or `last`.
-        definitions: the experiment file, or a module, that defines classes of the model which are
-            not mmjax's.
+        run_dir: a directory that `mmjax.train` or `mmjax train` made.
+        checkpoint: `best`, by `training.monitor` (if that is not set, the last), or `last`.
+        definitions: the experiment file, or a module, with those classes of the model that mmjax
+            does not define.
 
     Raises:
-        RunError: for a directory without run, a run that is not finished, or a damaged one.
-        ConfigError: for a model that this version, without `definitions`, cannot make.
+        RunError: the directory has no run, or the run is not finished or damaged.
+        ConfigError: the model uses a class that neither mmjax nor `definitions` has.
     """
     if checkpoint not in ("best", "last"):
         raise unknown_name("checkpoint", checkpoint, ("best", "last"))
@@ -337,7 +341,7 @@ def load(
     config = directory.config()
     if not (path / RESULT).exists():
         raise RunError(
-            f"The run {path} is not finished: start its training again, which goes on where it "
+            f"The run {path} is not finished: start its training again, which continues where it "
             "stopped."
         )
     try:
@@ -365,14 +369,14 @@ def load(
 def open_run(
     path: Path, name: str, data: Dataset, model: Any, training: Training, checkpoint: str = "best"
 ) -> Run:
-    """The run of a model whose config is known; see `load`."""
-    # On the devices that are here, whatever the mesh of the training was.
+    """Opens a finished run with a given config; see `load`."""
+    # Use the available devices, whatever the mesh of the training was.
     training = dataclasses.replace(training, mesh=Mesh(), steps=0, monitor="")
     setup = Setup(Experiment(name, data, model, (), training), None)
     checkpoints = Checkpoints(path / "checkpoints")
     steps = checkpoints.steps()
     if not steps:
-        raise RunError(f"{path} has no checkpoint: train the run again.")
+        raise RunError(f"The run directory {path} has no checkpoint: train the run again.")
     best = checkpoints.best() if checkpoint == "best" else None
     step = steps[-1] if best is None else best
     checkpoints.verify(step)
@@ -384,7 +388,7 @@ def open_run(
             "the run again."
         ) from error
     origin = Origin(Start(str(path)), checkpoints, step, names)
-    return Run(path, setup, origin.give_to(setup.create_state()))
+    return Run(path, setup, origin.load_into(setup.create_state()))
 
 
 def _where_valid(prediction: Prediction) -> jax.Array:
@@ -394,8 +398,8 @@ def _where_valid(prediction: Prediction) -> jax.Array:
     return jnp.where(prediction.mask, prediction.values, 0)
 
 
-def _as_said(values: np.ndarray, target: Target) -> np.ndarray:
-    """A prediction as users read it: probabilities, numbers, or texts."""
+def _readable(values: np.ndarray, target: Target) -> np.ndarray:
+    """Raw predictions as probabilities, numbers or texts, by the kind of the target."""
     if target.kind == "class":
         return scipy.special.softmax(values, axis=-1)
     if target.kind == "labels":
@@ -411,9 +415,9 @@ def _as_said(values: np.ndarray, target: Target) -> np.ndarray:
     return values
 
 
-def _united(one: Any, other: Any) -> Any:
-    """Two trees of dicts as one."""
+def _merged_trees(one: Any, other: Any) -> Any:
+    """Merges two nested dicts."""
     if not isinstance(one, Mapping) or not isinstance(other, Mapping):
         return one
-    both = {name: _united(one[name], other[name]) for name in one.keys() & other.keys()}
+    both = {name: _merged_trees(one[name], other[name]) for name in one.keys() & other.keys()}
     return {**one, **other, **both}

@@ -1,4 +1,4 @@
-"""The run directory: what a run leaves behind, and what it finds when it is started again."""
+"""The run directory: the files of a run, from which it can also be continued."""
 
 import datetime
 import importlib.metadata
@@ -25,20 +25,20 @@ from mmjax.training.config import differences, to_json
 from mmjax.training.locks import lock_file
 
 RESULT = "result.json"
-INTERFACE = "interface.json"  # what the model of a run reads and predicts
-OLDEST = (0, 2, 0)  # version of mmjax whose runs can still be read
+INTERFACE = "interface.json"  # the modalities and targets of the model
+OLDEST = (0, 2, 0)  # the oldest version of mmjax whose runs can be read
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 
 
 class RunDirectory:
-    """Files of one run.
+    """The files of one run.
 
     `config.json`, `environment.json`, `metrics.jsonl` (a line of training metrics or of an
-    evaluation, the same bits however often the run was interrupted), `timing.jsonl` (what is not
-    the same), `result.json` (once it is finished) and `checkpoints/`.
+    evaluation; bit-identical however often the run was interrupted), `timing.jsonl` (speeds, which
+    vary), `result.json` (once the run is finished) and `checkpoints/`.
 
     Args:
-        path: the directory; made by `claim`.
+        path: the directory; created by `claim`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,45 +47,43 @@ class RunDirectory:
         self._lock: IO[str] | None = None
 
     def refuse_other(self, config: Any) -> None:
-        """Refuses a directory that cannot become, or go on with, a run of this config.
+        """Checks that a run of this config can start or continue in the directory.
 
         Raises:
-            ConfigError: where it holds a run of another config, or another kind of thing.
-            RunError: where it holds a run that cannot be read, see `config`.
+            ConfigError: it holds a run of another config, or files that are not of a run.
+            RunError: it holds a run that cannot be read, see `config`.
         """
         if not (self.path / "config.json").exists():
-            known = {"lock", "config.json.tmp"}  # of a run that was killed as it began
+            own = {"lock", "config.json.tmp"}  # left by a run that was killed as it began
             if self.path.is_file() or (
-                self.path.is_dir() and any(e.name not in known for e in self.path.iterdir())
+                self.path.is_dir() and any(e.name not in own for e in self.path.iterdir())
             ):
                 raise ConfigError(
-                    f"{self.path} exists and is no run directory: name another with --run-dir."
+                    f"{self.path} exists and is not a run directory: choose another with --run-dir."
                 )
             return
         changes = differences(self.config(), config)
         if changes:
             more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
             raise ConfigError(
-                f"{self.path} holds a run of another config ({'; '.join(changes[:3])}{more}): name "
-                "another directory with --run-dir, or use the same config to go on."
+                f"{self.path} holds a run of another config ({'; '.join(changes[:3])}{more}): "
+                "choose another directory with --run-dir, or use the same config to continue it."
             )
 
     def claim(self, config: Any) -> None:
-        """Makes the directory, or takes over the one of an earlier start of the same config.
+        """Locks the directory for this process; creates it, or opens a run of the same config.
 
         Raises:
-            ConfigError: where it holds a run of another config, or another kind of thing.
-            RunError: where another process is at work in it, or it cannot be written.
+            ConfigError: it holds a run of another config, or files that are not of a run.
+            RunError: another process is training in it, or it cannot be written.
         """
         self.refuse_other(config)
         try:
             self._lock_out_others()
-            self.refuse_other(config)  # one that began in between
+            self.refuse_other(config)  # again: another run may have begun before the lock
             if not (self.path / "config.json").exists():
                 self.write("config.json", config)
-        except (
-            BaseException
-        ):  # on purpose: also Ctrl-C must let go of the lock, and is raised again
+        except BaseException:  # also Ctrl-C must release the lock; it is raised again
             self.release()
             raise
 
@@ -95,12 +93,12 @@ class RunDirectory:
         self._lock = lock_file(self.path / "lock")
         if self._lock is None:
             raise RunError(
-                f"Another process is training in {self.path}: wait for it, or name another "
+                f"Another process is training in {self.path}: wait for it, or choose another "
                 "directory with --run-dir."
             )
 
     def release(self) -> None:
-        """Lets other processes train in the directory."""
+        """Releases the lock, so that other processes can train in the directory."""
         if self._lock:
             self._lock.close()
             self._lock = None
@@ -109,8 +107,8 @@ class RunDirectory:
         """The config of the run, as JSON.
 
         Raises:
-            RunError: for a file that is missing or damaged, or a run of an older version of mmjax
-                whose configs and checkpoints this one cannot read.
+            RunError: the file is missing or damaged, or an older version of mmjax made the run
+                and this version cannot read it.
         """
         config = self.read("config.json")
         if (self.path / "environment.json").exists():
@@ -120,43 +118,43 @@ class RunDirectory:
             if numbers and numbers < OLDEST:
                 raise RunError(
                     f"The run {self.path} was made by mmjax {made_by}, whose runs this version "
-                    f"({__version__}) cannot read: use that version, or train it again."
+                    f"({__version__}) cannot read: use mmjax {made_by}, or train it again."
                 )
         return config
 
     def read(self, name: str) -> Any:
-        """A JSON object, of a file of the directory.
+        """The JSON object in a file of the directory.
 
         Raises:
-            RunError: for a file that is missing or damaged.
+            RunError: the file is missing or damaged.
         """
         path = self.path / name
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(value, dict):
-                raise ValueError("no JSON object")
+                raise ValueError("it is not a JSON object")
             if name == RESULT and not isinstance(value.get("metrics"), dict):
-                raise ValueError("no metrics")
+                raise ValueError("it has no metrics")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
-                f"{self.path} has no {name}, so it is no run directory of mmjax: name one that "
-                "`mmjax train` made."
+                f"{self.path} has no {name}, so it is not a run directory: give one that `mmjax "
+                "train` made."
             ) from error
         except OSError as error:
             raise RunError(
-                f"The file {path} cannot be read ({error.strerror}): get the permission."
+                f"The file {path} cannot be read ({error.strerror}): get permission to read it."
             ) from error
         except ValueError as error:
             fix = (
                 "delete it and run the same command again"
                 if name == RESULT
-                else "restore it, or start the run anew in another directory"
+                else "restore it, or start a new run in another directory"
             )
             raise RunError(f"The file {path} is damaged ({error}): {fix}.") from error
         return value
 
     def write(self, name: str, value: Any) -> None:
-        """Writes a JSON file, whole or not at all; RunError where it cannot be written."""
+        """Writes a JSON file, completely or not at all; RunError if it cannot be written."""
         text = json.dumps(value, indent=1, allow_nan=False) + "\n"
         draft = self.path / f"{name}.tmp"
         with self._writing(name):
@@ -174,31 +172,31 @@ class RunDirectory:
         """Adds a line to a JSONL file; a number that is not finite becomes null.
 
         Raises:
-            RunError: where it cannot be written; `cut_after` removes what is then half a line.
+            RunError: it cannot be written; `cut_after` then removes the incomplete line.
         """
         plain = {key: value if math.isfinite(value) else None for key, value in line.items()}
         with self._writing(name), open(self.path / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(plain) + "\n")
 
     def sync(self, name: str) -> None:
-        """Makes sure that the lines appended so far outlive a crash of the machine."""
+        """Makes sure that the lines appended so far survive a crash of the machine."""
         if (self.path / name).exists():
             with self._writing(name), open(self.path / name, "rb") as file:
                 os.fsync(file.fileno())
 
     def cut_after(self, name: str, step: int) -> None:
-        """Drops the lines of a JSONL file after a step, and one that was cut short by a kill.
+        """Deletes the lines of a JSONL file after a step, and an incomplete last line.
 
-        Where there is no file yet, an empty one is made.
+        If the file does not exist, an empty one is created.
 
         Raises:
-            RunError: for a line before these that is damaged, or where it cannot be written.
+            RunError: an earlier line is damaged, or the file cannot be written.
         """
         path = self.path / name
         with self._writing(name):
             path.touch()
-            *whole, rest = path.read_bytes().split(b"\n")
-        for number, line in enumerate(whole):
+            *lines, rest = path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines):
             try:
                 after = json.loads(line)["step"] > step
             except (ValueError, TypeError, KeyError) as error:
@@ -207,13 +205,13 @@ class RunDirectory:
                     "the same command again."
                 ) from error
             if after:
-                whole, rest = whole[:number], line
+                lines, rest = lines[:number], line
                 break
         if not rest:
             return
         draft = self.path / f"{name}.tmp"
         with self._writing(name):
-            draft.write_bytes(b"".join(line + b"\n" for line in whole))
+            draft.write_bytes(b"".join(line + b"\n" for line in lines))
             os.replace(draft, path)
 
     @contextmanager
@@ -222,8 +220,8 @@ class RunDirectory:
             yield
         except OSError as error:
             raise RunError(
-                f"The file {self.path / name} cannot be written ({error.strerror}): make room or "
-                "get the permission, and run the same command again."
+                f"The file {self.path / name} cannot be written ({error.strerror}): free disk "
+                "space or get permission to write it, and run the same command again."
             ) from error
 
 
@@ -231,7 +229,7 @@ def fresh_run_dir(name: str) -> Path:
     """A directory runs/<name>-<time> that does not exist yet."""
     time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     fresh = Path("runs") / f"{name}-{time}"
-    for number in itertools.count(2):  # a second run within the second
+    for number in itertools.count(2):  # for runs that start within the same second
         if not fresh.exists():
             break
         fresh = fresh.with_name(f"{name}-{time}-{number}")
@@ -239,16 +237,16 @@ def fresh_run_dir(name: str) -> Path:
 
 
 def write_interface(directory: RunDirectory, data: Dataset) -> None:
-    """Keeps what the model of a run reads and predicts, so that it is used without its data set."""
+    """Saves the modalities and targets, so that the model can be used without its data set."""
     directory.write(INTERFACE, to_json(DescribedData.of(data)))
 
 
 def environment(command: Sequence[str], data: Mapping[str, str]) -> dict[str, Any]:
-    """What a result depends on beyond its config.
+    """Command, versions, machine and data of a run: what its result depends on beside the config.
 
     Args:
         command: the command line.
-        data: file -> SHA-256 of the data that was read.
+        data: file -> SHA-256, for the data that was read.
     """
     return {
         "command": shlex.join(command),
@@ -265,7 +263,7 @@ def environment(command: Sequence[str], data: Mapping[str, str]) -> dict[str, An
 
 
 def _processor() -> str:
-    """The name of the processor, as the machine tells it."""
+    """The model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux

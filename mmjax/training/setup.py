@@ -1,4 +1,4 @@
-"""What stands before the first step: sources, mesh, state, step. What can fail, fails here."""
+"""Prepares a run: sources, mesh, state and step. Errors appear here, before the first step."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -34,10 +34,10 @@ from mmjax.training.step import (
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """An experiment with its data, mesh and model, each opened or made when it is first needed.
+    """An experiment with its data, mesh and model, each opened or made when first needed.
 
     Args:
-        experiment: what to run.
+        experiment: the experiment.
         folder: the folder of raw data, or None.
     """
 
@@ -50,29 +50,31 @@ class Setup:
         return self.experiment.training.mesh.build()
 
     @cached_property
-    def whole(self) -> Callable[[str], Source]:
-        """From the name of a split to all of its records, each opened once."""
+    def unselected(self) -> Callable[[str], Source]:
+        """From the name of a split to all its records, without selections; opened once."""
         return lru_cache(lambda split: self.experiment.data.load(split, self.folder))
 
     @cached_property
     def source(self) -> Callable[[str], Source]:
-        """From the name of a split to its source; of `train`, what the selections leave of it."""
+        """From the name of a split to its source; for `train`, only the selected records."""
         return lru_cache(self._source)
 
     def _source(self, split: str) -> Source:
         selections = self.experiment.selections if split == "train" else ()
-        whole = self.whole(split)
-        return select(whole, selections, self.experiment.training.seed) if selections else whole
+        source = self.unselected(split)
+        return select(source, selections, self.experiment.training.seed) if selections else source
 
     @cached_property
     def objectives(self) -> tuple[Objective, ...]:
-        """The objectives, with what they take from the training data filled in."""
-        wanted = [name for each in self.experiment.objectives for name in each.counted_targets]
+        """The objectives, given the class counts of the training data that they need."""
+        wanted = [
+            name for objective in self.experiment.objectives for name in objective.counted_targets
+        ]
         counts = {name: self._counts(name) for name in wanted}
         return tuple(objective.of_data(counts) for objective in self.experiment.objectives)
 
     def _counts(self, target: str) -> np.ndarray:
-        """[C] examples of each class in the source of `train`; those of no known class are none."""
+        """[C] number of examples of each class in `train`; unlabelled examples do not count."""
         data = self.experiment.data
         if target not in data.targets:
             raise unknown_name("target", target, data.targets)
@@ -100,15 +102,15 @@ class Setup:
 
     @cached_property
     def abstract_state(self) -> TrainState:
-        """The shapes and layout of the state."""
+        """The shapes and shardings of the state."""
         return abstract_state(self._make, self.mesh)
 
     def create_state(self) -> TrainState:
-        """A fresh state, laid out on the mesh."""
+        """A newly initialised state, sharded over the mesh."""
         return create_state(self._make, self.mesh)
 
     def train_batches(self) -> grain.DatasetIterator[Batch]:
-        """The endless iterator over training batches; to be closed."""
+        """The endless iterator over training batches; the caller closes it."""
         training = self.experiment.training
         return train_batches(
             self.source("train"),
@@ -122,7 +124,7 @@ class Setup:
         )
 
     def put(self, batch: Batch) -> Batch:
-        """Moves a batch to the devices, its rows split over them."""
+        """Moves a batch to the devices, with its rows split over them."""
         return jax.device_put(batch, self._batch_sharding)
 
     @cached_property
@@ -130,13 +132,13 @@ class Setup:
         return batch_sharding(self.mesh)
 
     def compile_step(self) -> jax.stages.Wrapped:
-        """The jitted train step; it takes over the memory of the state that it is given."""
+        """The jitted train step; it donates (reuses the memory of) the given state."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
         return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
 
     @cached_property
     def _eval_step(self) -> Callable[[Reads], Any]:
-        """From what is read of the outputs to the jitted step that computes that and no more."""
+        """From the outputs that are read to a jitted step that computes only these."""
 
         def step_for(reads: Reads) -> Any:
             def step(state: TrainState, batch: Batch) -> Outputs:
@@ -156,29 +158,29 @@ class Setup:
         evaluators: Sequence[Evaluator],
         source: Callable[[str], Source] | None = None,
     ) -> Predictor:
-        """What the model in this state gives on splits, for these evaluations.
+        """The predictor that gives the model's outputs on splits, for the given evaluators.
 
         Args:
             state: of the model.
-            evaluators: what they read is computed, and what those that are not streamed read is
-                kept.
-            source: from the name of a split to its examples; None takes those of the data set.
+            evaluators: the outputs that they read are computed; those that are read by evaluators
+                that are not streamed are kept for all examples of a split.
+            source: from the name of a split to its source; None takes that of the data set.
         """
-        whole = [each.reads for each in evaluators if not isinstance(each, StreamedEvaluator)]
-        forward = self.forward(state, Reads.union(each.reads for each in evaluators))
+        kept = [item.reads for item in evaluators if not isinstance(item, StreamedEvaluator)]
+        forward = self.forward(state, Reads.union(item.reads for item in evaluators))
         data = self.experiment.data
-        return Predictor(forward, source or self.source, self.eval_rows, data, Reads.union(whole))
+        return Predictor(forward, source or self.source, self.eval_rows, data, Reads.union(kept))
 
     @property
     def eval_rows(self) -> int:
-        """Examples a batch of an evaluation: as configured, or more so that the devices share."""
+        """Examples per evaluation batch: the configured number, rounded up for the devices."""
         training = self.experiment.training
         size = training.eval_batch_size or training.batch_size
         ways = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         return -(-size // ways) * ways
 
     def forward(self, state: TrainState, reads: Reads) -> Callable[[Batch], Outputs]:
-        """From a batch of NumPy arrays to what is read of the outputs, on the devices."""
+        """From a batch of NumPy arrays to the outputs that are read, on the devices."""
 
         def run(batch: Batch) -> Outputs:
             with jax.set_mesh(self.mesh):
@@ -188,22 +190,22 @@ class Setup:
 
 
 def prepare(experiment: Experiment, folder: Path | None) -> Setup:
-    """Opens the data and tries transforms, model, objectives and step on shapes alone.
+    """Opens the data, and traces the train step on shapes after transforms of one batch.
 
     Raises:
-        ConfigError: for parts that do not fit together.
-        DataError: for data that is missing or damaged.
+        ConfigError: parts of the experiment do not fit together.
+        DataError: data is missing or damaged.
     """
     check(experiment)
     check_names(experiment)
     setup = Setup(experiment, folder)
     for split in experiment.data.splits:
-        check_examples(experiment.data, split, setup.whole(split))
+        check_examples(experiment.data, split, setup.unselected(split))
         setup.source(split)
     rows = len(setup.source("train"))
     size = experiment.training.batch_size
     if size > rows:
-        left = " left by its selections" if experiment.selections else ""
+        left = " after its selections" if experiment.selections else ""
         raise ConfigError(
             f"training.batch_size is {size}, but the train split of {experiment.data.name} has "
             f"{rows} examples{left}: set it to {rows} or less."
@@ -211,13 +213,13 @@ def prepare(experiment: Experiment, folder: Path | None) -> Setup:
     ways = setup.mesh.shape["data"] * setup.mesh.shape["fsdp"]
     if size % ways:
         raise ConfigError(
-            f"training.batch_size is {size}, which {ways} devices cannot share evenly: make it a "
-            f"multiple of {ways}."
+            f"training.batch_size is {size}, which cannot be split evenly over {ways} devices: "
+            f"set it to a multiple of {ways}."
         )
     if experiment.training.steps and not jax.tree.leaves(setup.abstract_state.params):
         raise ConfigError(
-            "The model has no parameters, so there is nothing to train: set training.steps to 0 "
-            "to evaluate it as it is."
+            "The model has no parameters to train: set training.steps to 0 to evaluate it without "
+            "training."
         )
     first = eval_batches(
         setup.source("train"),

@@ -1,4 +1,4 @@
-"""The mesh, and how parameters and batches lie on it. Models know nothing of either."""
+"""The device mesh, and the sharding of parameters and batches. Models do not depend on it."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ BATCH = PartitionSpec(("data", "fsdp"))  # how the rows of a batch are split
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """The shape of the device mesh; one of the three may be -1, for all devices that are left.
+    """The shape of the device mesh; one of the three may be -1, for all remaining devices.
 
     Attributes:
         data: devices that split the batch and hold copies of the parameters.
@@ -30,23 +30,23 @@ class Mesh:
         """Makes the mesh of all devices, with the axes `data`, `fsdp` and `tensor`."""
         devices = jax.device_count()
         shape = dataclasses.asdict(self)
-        known = math.prod(size for size in shape.values() if size != -1)
+        fixed = math.prod(size for size in shape.values() if size != -1)
         free = [axis for axis, size in shape.items() if size == -1]
-        if len(free) > 1 or known < 1 or devices % known or (not free and known != devices):
+        if len(free) > 1 or fixed < 1 or devices % fixed or (not free and fixed != devices):
             raise ConfigError(
                 f"A mesh of {', '.join(f'{axis}={size}' for axis, size in shape.items())} does not "
-                f"fit on {devices} device(s): the sizes must multiply to {devices}, and one of "
-                "them may be -1."
+                f"fit on {devices} device(s): choose sizes whose product is {devices}; one of them "
+                "may be -1."
             )
-        shape.update({axis: devices // known for axis in free})
+        shape.update({axis: devices // fixed for axis in free})
         return jax.make_mesh(tuple(shape.values()), tuple(shape), axis_types=(axis_type,) * 3)
 
 
 def parameter_spec(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> PartitionSpec:
-    """How a parameter, or an optimizer moment of its shape, is split.
+    """How a parameter, or an optimizer moment of its shape, is sharded.
 
-    The last axis goes to `tensor` and the longest other one to `fsdp`, each where the mesh divides
-    it; vectors and scalars are copied.
+    The last axis is split over `tensor` and the longest other one over `fsdp`, each if its size is
+    divisible; vectors and scalars are replicated.
 
     Args:
         shape: of the array.
@@ -64,7 +64,7 @@ def parameter_spec(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> Partition
 
 
 def state_shardings(abstract: Any, mesh: jax.sharding.Mesh) -> Any:
-    """The tree of shardings for a tree of shapes (a whole train state)."""
+    """The tree of shardings for a tree of shapes, such as a train state."""
     return jax.tree.map(
         lambda leaf: NamedSharding(mesh, parameter_spec(leaf.shape, mesh)), abstract
     )

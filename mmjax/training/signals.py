@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a flag that is looked at between two steps."""
+"""SIGTERM and Ctrl-C as a flag that is checked between two steps."""
 
 import signal
 import threading
@@ -11,10 +11,10 @@ from types import FrameType
 def stop_signal() -> Iterator[Callable[[], str]]:
     """Turns SIGTERM and the first Ctrl-C into a flag; a second Ctrl-C interrupts at once.
 
-    In a thread, where Python lets nobody handle signals, nothing comes.
+    Outside the main thread, Python cannot handle signals; there the flag is never set.
 
     Yields:
-        A function that gives the name of the first signal that came; empty where none has.
+        A function that gives the name of the first signal received; "" if none was.
     """
     received: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The learner, the train state and the pure step on it."""
+"""The learner, the train state and the pure train step."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -18,11 +18,11 @@ from mmjax.training.sharding import state_shardings
 
 
 class Learner(nnx.Module):
-    """A model and the objectives beside it: all that is trained, kept and saved, as one module.
+    """A model and its objectives as one module: everything that is trained and saved.
 
     Args:
-        model: that `Model.build` made.
-        objectives: that `Objective.build` made, in the order of the experiment.
+        model: made by `Model.build`.
+        objectives: made by `Objective.build`, in the order of the experiment.
     """
 
     def __init__(self, model: Any, objectives: list[Any]) -> None:
@@ -32,12 +32,12 @@ class Learner(nnx.Module):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """What of a run does not change from step to step and is no array.
+    """The static part of the train state: no arrays, constant over the run.
 
     Attributes:
         graphdef: the structure of the `Learner`.
         optimizer: the optax transformation.
-        objectives: configs of what is minimised: the sum of weight times value.
+        objectives: configs of the objectives; the loss is the sum of weight times value.
     """
 
     graphdef: Any
@@ -47,15 +47,15 @@ class Program:
 
 @struct.dataclass
 class TrainState:
-    """All that changes as training goes on; the arrays are what a checkpoint holds."""
+    """Everything that changes during training; a checkpoint holds its arrays."""
 
     step: Any  # [] int32, steps done
-    params: Any  # those that are trained, of the model and of the objectives
-    variables: Any  # what is not trained: running statistics of both, caches
+    params: Any  # trained parameters of the model and of the objectives
+    variables: Any  # not trained: running statistics of both, caches
     opt_state: Any
     key: Any  # root PRNG key; the key of a step is fold_in(key, step)
     program: Program = struct.field(pytree_node=False)
-    frozen: Any = struct.field(default_factory=dict)  # parameters that stay (Model.frozen_paths)
+    frozen: Any = struct.field(default_factory=dict)  # frozen parameters (Model.frozen_paths)
 
 
 def state_maker(
@@ -68,20 +68,20 @@ def state_maker(
     seed: int,
     dtype: jnp.dtype,
 ) -> Callable[[], TrainState]:
-    """A function, to be traced, that initialises a state.
+    """A function, which JAX can trace, that initialises a state.
 
     Args:
         model: the model's config.
         modalities: of the data set.
         targets: of the data set.
-        objectives: what is minimised.
+        objectives: configs of the objectives.
         optimizer: the optax transformation.
-        seed: of the parameters and of all randomness in training.
+        seed: seed of the parameters and of all randomness in training.
         dtype: of the computation; parameters are float32.
 
     Raises:
-        ConfigError: by the function, where model, objectives and data set do not fit, or nothing
-            is to train.
+        ConfigError: by the function: model, objectives and data set do not fit together, or all
+            parameters are frozen.
     """
     programs = []
     frozen_paths = [("model", *path) for path in model.frozen_paths]
@@ -94,20 +94,21 @@ def state_maker(
         rngs = nnx.Rngs(params=jax.random.fold_in(key, 0))
         module = model.build(modalities, targets, dtype=dtype, rngs=rngs)
         shapes = Outputs({}, {})
-        if not all(isinstance(each, PureObjective) for each in objectives):
+        if not all(isinstance(objective, PureObjective) for objective in objectives):
             shapes = abstract_outputs(module, modalities, targets)
         rngs = nnx.Rngs(params=jax.random.fold_in(key, 2))
-        learner = Learner(module, [each.build(shapes, rngs=rngs) for each in objectives])
+        built = [objective.build(shapes, rngs=rngs) for objective in objectives]
+        learner = Learner(module, built)
         graphdef, frozen, params, variables = nnx.split(  # type: ignore[misc]
             learner, nnx.All(nnx.Param, is_frozen), nnx.Param, ...
         )
         frozen, params, variables = map(nnx.as_pure, (frozen, params, variables))
         if frozen_paths and not jax.tree.leaves(params):
             raise ConfigError(
-                "All parameters of the model are frozen, so there is nothing to train: take an "
-                "encoder out of model.frozen."
+                "All parameters of the model are frozen, so nothing can be trained: remove an "
+                "encoder from model.frozen."
             )
-        # Traced once for the shapes and once for the values; the first program serves for both.
+        # Traced once for the shapes and once for the values; both use the first program.
         programs.append(Program(graphdef, optimizer, objectives))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -123,7 +124,7 @@ def state_maker(
 
 
 def abstract_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:
-    """The shapes of a state and how they lie on the mesh, without making it."""
+    """The shapes and shardings of a state, without making it."""
     abstract = jax.eval_shape(make)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -133,14 +134,14 @@ def abstract_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> T
 
 
 def create_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:
-    """Makes a state where its parts will lie: one jitted call, sharded from the start."""
+    """Makes a state in one jitted call, sharded from the start."""
     shardings = state_shardings(jax.eval_shape(make), mesh)
     with jax.set_mesh(mesh):
         return jax.jit(make, out_shardings=shardings)()
 
 
 def merged(state: TrainState, params: Any) -> Learner:
-    """The learner with `params` and what else the state holds, for use within one trace."""
+    """The learner with `params` and the other arrays of the state, for use within one trace."""
     return nnx.merge(state.program.graphdef, params, state.frozen, state.variables)
 
 
@@ -153,15 +154,15 @@ def apply(
     key: jax.Array | None = None,
     method: str = "",
 ) -> Any:
-    """Runs the model with `params`: its outputs, or what another of its methods gives.
+    """Runs the model, or another method of it, with `params`.
 
     Args:
-        state: what else the model needs.
-        params: those that are trained.
-        batch: what it is run on.
-        train: whether dropout and batch statistics are those of training.
-        key: of the random numbers of training.
-        method: such as "generate", which is called with the batch alone; empty calls the model.
+        state: everything else that the model needs.
+        params: the trained parameters.
+        batch: the input.
+        train: whether dropout and batch statistics are in training mode.
+        key: PRNG key of the dropout.
+        method: a method that takes the batch only, such as "generate"; empty calls the model.
     """
     model = merged(state, params).model
     if method:
@@ -172,18 +173,18 @@ def apply(
 def loss_of(
     state: TrainState, params: Any, batch: Batch, *, key: jax.Array | None = None
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-    """The loss of a training step, and what is logged and kept of it.
+    """The loss of a training step, with its logged values and the new variables.
 
     Args:
         state: before the step.
-        params: those that are trained.
+        params: the trained parameters.
         batch: the global batch.
-        key: of the random numbers of the step.
+        key: PRNG key of the step.
 
     Returns:
-        The sum over the objectives of weight times mean; each of these means under its name, with
-        what an objective tells beside it as `name/key` (the second objective of the same name is
-        called `name_2`, and so on); and the variables after the step.
+        The loss, the sum over the objectives of weight times mean; the logged values, each mean
+        under its objective's name and further values of an objective as `name/key` (the second
+        objective of the same name is called `name_2`, and so on); and the variables after the step.
     """
     learner = merged(state, params)
     rngs = None if key is None else nnx.Rngs(dropout=key)
@@ -203,7 +204,7 @@ def loss_of(
 
 
 def metric_names(objectives: tuple[Objective, ...]) -> list[str]:
-    """What the objectives are called among the metrics, each otherwise."""
+    """The names of the objectives among the metrics; each is different."""
     taken = ["loss", "gradient_norm"]  # what a step logs beside them
     for objective in objectives:
         name, number = objective.name, 2
@@ -214,15 +215,15 @@ def metric_names(objectives: tuple[Objective, ...]) -> list[str]:
 
 
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of training, pure: the next state, and scalars to log.
+    """One training step, a pure function.
 
     Args:
         state: donated by the loop.
         batch: the global batch.
 
     Returns:
-        The state after the step, and `loss`, `gradient_norm` and every objective by its name, of
-        the parameters before the step.
+        The state after the step, and scalars to log: `loss`, `gradient_norm` and the value of every
+        objective by its name, with the parameters before the step.
     """
     key = jax.random.fold_in(state.key, state.step)
 

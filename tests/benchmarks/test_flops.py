@@ -77,7 +77,7 @@ def test_a_while_loop_of_unknown_length():
         return jax.lax.while_loop(lambda y: y.sum() < 9, body, x @ w)
 
     assert matmul_flops(lambda x, w: function(x, w, False), X, W) == PRODUCT
-    with pytest.raises(ValueError, match="A while loop holds a matrix product"):
+    with pytest.raises(ValueError, match="A while loop has a matrix product"):
         matmul_flops(lambda x, w: function(x, w, True), X, W)
 
 

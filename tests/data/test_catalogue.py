@@ -81,7 +81,7 @@ def test_a_description_names_everything_one_has_to_know():
     assert all(
         f"{name}  SHA-256 {value}" in text for name, value in SpokenDigits.about.files.items()
     )
-    assert "none: it is embedded" in describe(Shapes())
+    assert "the data is built in" in describe(Shapes())
 
 
 def test_the_option_comes_before_the_environment(tmp_path, monkeypatch):
@@ -94,17 +94,17 @@ def test_the_option_comes_before_the_environment(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_was_named_must_exist(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match="named by --data-dir, is no folder"):
+    with pytest.raises(DataError, match=r".from --data-dir. does not exist"):
         resolve_folder(str(tmp_path / "absent"))
     monkeypatch.setenv("MMJAX_DATA", str(tmp_path / "absent"))
-    with pytest.raises(DataError, match="named by MMJAX_DATA, is no folder"):
+    with pytest.raises(DataError, match=r".from MMJAX_DATA. does not exist"):
         resolve_folder(None)
 
 
 def test_a_file_in_the_place_of_a_folder_is_missing(tmp_path):
     (tmp_path / "recordings").touch()
     about = About("t", "c", "l", homepage="https://example.org")
-    with pytest.raises(DataError, match=r"does not hold recordings/: .* from https://example.org"):
+    with pytest.raises(DataError, match=r"does not have recordings/: .* from https://example.org"):
         require(tmp_path, "recordings/", about)
 
 
@@ -124,15 +124,15 @@ def test_verify_tells_ok_missing_and_different(data_folder, tmp_path):
     (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"no")
     status = verify(MNISTHalves, tmp_path)
     assert list(status) == list(MNISTHalves.about.files)
-    assert "is not the published one" in status.pop("mnist/t10k-labels-idx1-ubyte.gz")
-    assert all("does not hold mnist/" in sentence for sentence in status.values())
+    assert "is not the published file" in status.pop("mnist/t10k-labels-idx1-ubyte.gz")
+    assert all("does not have mnist/" in sentence for sentence in status.values())
     assert verify(DigitsHalves, None) == {}
     assert all("set MMJAX_DATA" in sentence for sentence in verify(MNISTHalves, None).values())
 
 
 def test_fingerprint_of_files_is_what_is_there(data_folder):
     assert fingerprint(SpokenDigits(), data_folder) == dict(SpokenDigits.about.files)
-    with pytest.raises(DataError, match="No data folder was named"):
+    with pytest.raises(DataError, match="No data folder was given"):
         fingerprint(SpokenDigits(), None)
 
 

@@ -91,11 +91,15 @@ def test_targets_that_fit(values, target):
     ("values", "target", "sentence"),
     [
         ([1, 2, 3, 1, 2], CLASS, "is 3 in record 2, but its 3 classes are numbered from 0 to 2"),
-        ([0, -2, 1, 1, 0], CLASS, "is -2 in record 1, .* give -1 where the class is not known"),
+        ([0, -2, 1, 1, 0], CLASS, "is -2 in record 1, .* and -1 where the class is unknown"),
         ([0, 1.5, 1, 1, 0], CLASS, "is 1.5 in record 1, but its 3 classes are numbered"),
         ([0, np.inf, 1, 1, 0], CLASS, "is inf in record 1"),
         ([[0], [1], [2], [0], [1]], CLASS, r"of the shape \(1,\), but is declared as \(\)"),
-        (["a", "b", "c", "a", "b"], CLASS, "holds <U1: give numbers, such as the number of each"),
+        (
+            ["a", "b", "c", "a", "b"],
+            CLASS,
+            "has dtype <U1: give numbers, such as a number for each",
+        ),
         ([0, 1, 1, 0, 1], LABELS, r"of the shape \(\), but is declared as \(2,\)"),
         ([[0, 1], [1, 2], [0, 0], [0, 0], [1, 1]], LABELS, "is 2 in record 1, but a label is from"),
         ([0, np.inf, 1, 1, 0], NUMBER, "is inf in record 1, which is infinite"),
@@ -138,23 +142,29 @@ def batch_of(inputs=None, **options):
 @pytest.mark.parametrize(
     ("batch", "sentence"),
     [
-        (batch_of({}), "modality 'x' is declared, but not among the inputs"),
+        (batch_of({}), "modality 'x' is declared, but not in the inputs"),
         (batch_of({"x": np.zeros((5, 3), np.float32)}), r"of the shape \(3,\), but .* as \(2,\)"),
         (batch_of({"x": np.zeros((5, 2, 1), np.float32)}), r"of the shape \(2, 1\), but"),
-        (batch_of({"x": np.zeros((5, 2), np.uint8)}), "holds uint8, but is declared as float32"),
-        (batch_of({"x": np.zeros((5, 2), complex)}), "holds complex128, but is declared as float"),
+        (
+            batch_of({"x": np.zeros((5, 2), np.uint8)}),
+            "has dtype uint8, but is declared as float32",
+        ),
+        (
+            batch_of({"x": np.zeros((5, 2), complex)}),
+            "has dtype complex128, but is declared as float",
+        ),
         (batch_of({"x": {"a": np.zeros((5, 2))}}), "is a dict, but is declared as one array"),
         (batch_of(present={"x": np.ones(5)}), "presence of 'x' .* has the type float64"),
         (batch_of(present={"x": np.ones(4, bool)}), "one bool for each of the 5 examples"),
         (batch_of(masks={"x": np.ones((5, 2), int)}), "mask of 'x' .* has the type int64"),
-        (batch_of(), "target 'label' is declared, but not among the targets .* -1 or NaN where"),
+        (batch_of(), "target 'label' is declared, but not in the targets .* -1 or NaN where"),
         (
             batch_of(targets={"label": np.zeros(5, int)}, target_masks={"label": np.ones(5)}),
-            "mask of the target 'label' .* has the type float64 and the shape",
+            "mask of the target 'label' .* has dtype float64 and shape",
         ),
         (
             batch_of(targets={"label": np.zeros(5, int)}, target_masks={"label": np.ones(4, bool)}),
-            r"has the type bool and the shape \(4,\): give one bool for each example",
+            r"has dtype bool and shape \(4,\): give one bool for each example",
         ),
     ],
 )
@@ -203,14 +213,20 @@ def test_modalities_of_several_parts():
 
 
 def test_a_split_without_examples():
-    with pytest.raises(DataError, match="The split 'train' of made has no examples: give it some"):
+    with pytest.raises(
+        DataError, match="The split 'train' of made has no examples: give it at least one"
+    ):
         check(ArraySource(vectors(0), {}))
 
 
 @pytest.mark.parametrize(
     ("inputs", "targets", "sentence"),
     [
-        (vectors(5), {"t": np.zeros(4)}, r"targets.t has 4 rows, but inputs.x has 5: give both"),
+        (
+            vectors(5),
+            {"t": np.zeros(4)},
+            r"targets.t has 4 rows, but inputs.x has 5: give arrays with one row",
+        ),
         (vectors(5) | {"y": np.zeros(6)}, {}, "inputs.y has 6 rows, but inputs.x has 5"),
         ({"g": {"a": np.zeros(5), "b": np.zeros(3)}}, {}, "inputs.g.b has 3 rows"),
         (
@@ -229,8 +245,8 @@ def test_arrays_that_make_no_source(inputs, targets, sentence):
 @pytest.mark.parametrize(
     ("modalities", "targets", "sentence"),
     [
-        (VECTOR, {"label": 10}, r"declares the target 'label' as 10: write Target\('class', 10\)"),
-        ({"x": (2,)}, {}, r"declares the modality 'x' as \(2,\): write Modality\('vector', \(32,"),
+        (VECTOR, {"label": 10}, r"declares the target 'label' as 10: use a mmjax.data.Target"),
+        ({"x": (2,)}, {}, r"declares the modality 'x' as \(2,\): use a mmjax.data.Modality"),
     ],
 )
 def test_declarations_that_are_none(modalities, targets, sentence):
@@ -241,8 +257,11 @@ def test_declarations_that_are_none(modalities, targets, sentence):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Target("class"), "has 0 classes: say how many, as in"),
-        (lambda: Target("labels", 2, names=("a",)), "2 classes has 1 names: give one for each"),
+        (lambda: Target("class"), "has 0 classes: give the number of classes, as in"),
+        (
+            lambda: Target("labels", 2, names=("a",)),
+            "2 classes has 1 names: give one name for each",
+        ),
     ],
 )
 def test_targets_that_are_none(make, sentence):

@@ -66,7 +66,7 @@ def test_a_name_that_cannot_be_read_is_named(folder, name):
 @pytest.mark.parametrize("name", ["7_alice_2.wav", "7_theo_3.wav"])
 def test_a_clip_of_another_release_is_named(folder, name):
     (folder / "fsdd" / "recordings" / name).touch()
-    with pytest.raises(DataError, match="is not of the 6 speakers") as caught:
+    with pytest.raises(DataError, match="of each of the 6 speakers") as caught:
         load(folder)
     assert name in str(caught.value)
 
@@ -78,5 +78,5 @@ def test_an_empty_folder_is_named(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(DataError, match="does not hold fsdd/recordings/"):
+    with pytest.raises(DataError, match="does not have fsdd/recordings/"):
         load(tmp_path)

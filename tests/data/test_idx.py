@@ -40,15 +40,15 @@ def test_reads_every_type_compressed_or_not(tmp_path, dtype, kind, suffix):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (GOOD, "is not compressed with gzip"),
-        (b"", "is not compressed with gzip"),
-        (zipped(GOOD)[:-12], "is cut short: its gzip stream has no end"),
-        (zipped(GOOD)[:-8] + b"\0" * 8, "is damaged: gzip says"),
+        (GOOD, "is not a gzip file"),
+        (b"", "is not a gzip file"),
+        (zipped(GOOD)[:-12], "is cut short .its gzip stream has no end"),
+        (zipped(GOOD)[:-8] + b"\0" * 8, "is damaged .gzip"),
         (zipped(GOOD)[:12] + b"\xff\xff" + zipped(GOOD)[14:], "is damaged"),
         (zipped(b"\0\0"), "ends after 2 bytes, inside its header"),
         (zipped(GOOD[:10]), "ends after 10 bytes, inside its header"),
-        (zipped(GOOD[:-1]), "is cut short: 39 bytes where .* says 40"),
-        (zipped(GOOD + b"!"), "has bytes after its end: 41 bytes"),
+        (zipped(GOOD[:-1]), "is cut short .39 bytes, but 40"),
+        (zipped(GOOD + b"!"), "has bytes after its end .41 bytes"),
         (zipped(b"\x01" + GOOD[1:]), "magic number is 0x01000803"),
         (zipped(b"\0\0\x0a" + GOOD[3:]), "unknown idx type 0x0a"),
     ],
@@ -63,7 +63,7 @@ def test_names_a_damaged_file_and_what_is_wrong_with_it(tmp_path, content, sente
 
 
 def test_names_a_missing_file(tmp_path):
-    with pytest.raises(DataError, match=r"There is no file .*absent\.gz"):
+    with pytest.raises(DataError, match=r"The file .*absent\.gz does not exist"):
         read_idx(tmp_path / "absent.gz")
 
 

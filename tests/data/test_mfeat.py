@@ -108,7 +108,7 @@ def test_has_the_chosen_views_in_their_order(folder):
     ("options", "sentence"),
     [
         ({"views": ("pix", "zre")}, "no view of mfeat 'zre': did you mean 'zer'"),
-        ({"views": ("pix", "mor", "pix")}, "views are pix, mor, pix, one of them twice"),
+        ({"views": ("pix", "mor", "pix")}, "views .pix, mor, pix. has a view twice"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -122,7 +122,7 @@ def test_refuses_impossible_values(options, sentence):
     [
         ({"y": np.zeros(2_000)}, "y of .* does not have each digit from 0 to 9 200 times"),
         ({"y": np.repeat(np.arange(10), 200) + 0.5}, "y of .* does not have each digit"),
-        ({"mor": np.zeros((2_000, 7))}, r"mor of .* \(2000, 7\) where \(2000, 6\)"),
+        ({"mor": np.zeros((2_000, 7))}, r"mor of .* \(2000, 7\) but must have \(2000, 6\)"),
         ({"fou": np.full((2_000, 76), np.nan)}, "fou of .* not finite"),
     ],
 )
@@ -134,7 +134,7 @@ def test_refuses_a_file_that_is_not_the_data_set(tmp_path, changes, sentence):
 
 
 def test_says_where_to_get_a_missing_file(tmp_path):
-    with pytest.raises(DataError, match=r"does not hold mfeat/mfeat.npz.*archive\.ics\.uci"):
+    with pytest.raises(DataError, match=r"does not have mfeat/mfeat.npz.*archive\.ics\.uci"):
         Mfeat().load("train", tmp_path)
 
 

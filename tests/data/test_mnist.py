@@ -22,12 +22,12 @@ def write_part(folder, images, labels):
 @pytest.mark.parametrize(
     ("images", "labels", "sentence"),
     [
-        ((9, 28, 28), np.zeros(8, np.uint8), "holds 9 images, but .*labels.* 8 labels"),
+        ((9, 28, 28), np.zeros(8, np.uint8), "has 9 images, but .*labels.* has 8 labels"),
         ((9, 28, 27), np.zeros(9, np.uint8), "not uint8 images of 28x28"),
         ((9, 784), np.zeros(9, np.uint8), "not uint8 images of 28x28"),
         ((9, 28, 28), np.full(9, 10, np.uint8), "not a list of labels from 0 to 9"),
         ((9, 28, 28), np.zeros((9, 1), np.uint8), "not a list of labels from 0 to 9"),
-        ((9, 28, 28), np.zeros(9, np.uint8), "holds 9 images where MNIST has 10,000"),
+        ((9, 28, 28), np.zeros(9, np.uint8), "has 9 images, but MNIST has 10,000"),
     ],
 )
 def test_refuses_what_is_not_mnist(tmp_path, images, labels, sentence):
@@ -37,7 +37,7 @@ def test_refuses_what_is_not_mnist(tmp_path, images, labels, sentence):
 
 
 def test_says_which_file_is_missing_and_where_to_get_it(tmp_path):
-    with pytest.raises(DataError, match=r"does not hold mnist/train-images.*cvdfoundation/mnist"):
+    with pytest.raises(DataError, match=r"does not have mnist/train-images.*cvdfoundation/mnist"):
         load_mnist("train", tmp_path, ABOUT)
 
 

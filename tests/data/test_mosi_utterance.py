@@ -111,7 +111,7 @@ def test_values_are_standardised_by_train_alone(folder):
     [
         ({"valid_videos": 0}, "valid_videos is 0, .* choose 1 to 61"),
         ({"valid_videos": 62}, "valid_videos is 62, .* choose 1 to 61"),
-        ({"hidden": 1.0}, "hidden is 1.0; .* from 0 to below 1"),
+        ({"hidden": 1.0}, "hidden is 1.0; .* less than 1"),
         ({"hidden": -0.1}, "hidden is -0.1"),
         ({"seed": -1}, "seed is -1"),
     ],
@@ -124,12 +124,12 @@ def test_refuses_impossible_options(options, sentence):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"poria_split": np.zeros(SIZE, np.int8)}, "do not have 1,447 times 0 in 62 videos"),
-        ({"video": np.array(["v0"] * SIZE)}, "do not have 1,447 times 0 in 62 videos"),
-        ({"video": np.arange(SIZE)}, "video of .* no array of texts"),
+        ({"poria_split": np.zeros(SIZE, np.int8)}, "do not have 1,447 utterances of 62 videos"),
+        ({"video": np.array(["v0"] * SIZE)}, "do not have 1,447 utterances of 62 videos"),
+        ({"video": np.arange(SIZE)}, "video of .* is not an array of strings"),
         ({"label_binary": np.full(SIZE, 2)}, "label_binary of .* other than 0 and 1"),
         ({"sentiment": np.full(SIZE, np.inf)}, "sentiment of .* not finite"),
-        ({"audio": np.zeros((SIZE, 74))}, r"audio of .* \(2199, 74\) where \(2199, 73\)"),
+        ({"audio": np.zeros((SIZE, 74))}, r"audio of .* \(2199, 74\) but must have \(2199, 73\)"),
     ],
 )
 def test_refuses_a_file_that_is_not_the_data_set(tmp_path, changes, sentence):

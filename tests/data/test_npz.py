@@ -60,8 +60,8 @@ def test_gaps_and_texts_are_read_where_they_are_asked_for(tmp_path):
     for wanted, options, sentence in [
         ("x", {}, "not finite"),
         ("bad", {"gaps": ("bad",)}, "not finite"),
-        ("w", {}, "no array of numbers"),
-        ("x", {"texts": ("x",)}, "no array of texts"),
+        ("w", {}, "not an array of numbers"),
+        ("x", {"texts": ("x",)}, "not an array of strings"),
     ]:
         with pytest.raises(DataError, match=sentence):
             read_npz(path, {wanted: (2,)}, **options)
@@ -77,18 +77,18 @@ class Bomb:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "is damaged, or no .npz archive at all"),
-        (b"no archive", "is damaged, or no .npz archive at all"),
-        (alone(X), "is damaged, or no .npz archive at all"),
-        (GOOD[:-30], "is damaged, or no .npz archive at all"),
-        (CHANGED, r"is damaged: the checksum of x.npy is wrong"),
+        (b"", "is damaged or not an .npz archive"),
+        (b"no archive", "is damaged or not an .npz archive"),
+        (alone(X), "is damaged or not an .npz archive"),
+        (GOOD[:-30], "is damaged or not an .npz archive"),
+        (CHANGED, r"is damaged .the checksum of x.npy is wrong"),
         (archive(y=Y), r"has no array x \(it has y\)"),
         (archive(), r"has no array y, x \(it has none\)"),
-        (archive(y=Y, x=np.array([[Bomb()] * 2] * 3)), "array x .* never pickled objects"),
+        (archive(y=Y, x=np.array([[Bomb()] * 2] * 3)), "array x .* pickled objects are never read"),
         (zipped(y=alone(Y), x=b"\x93NUMPY"), "array x of .* cannot be read"),
-        (zipped(y=alone(Y), x=b"text"), "x of .* is no array of numbers"),
-        (archive(y=Y, x=X.astype(str)), "x of .* is no array of numbers"),
-        (archive(y=Y, x=X.T), r"x of .* has the shape \(2, 3\) where \(3, 2\) is expected"),
+        (zipped(y=alone(Y), x=b"text"), "x of .* is not an array"),
+        (archive(y=Y, x=X.astype(str)), "x of .* is not an array"),
+        (archive(y=Y, x=X.T), r"x of .* has the shape \(2, 3\), but must have \(3, 2\)"),
         (archive(y=Y, x=np.where(X == 4, np.nan, X)), "x of .* has values that are not finite"),
         (archive(y=Y, x=np.where(X == 4, -np.inf, X)), "not finite"),
     ],
@@ -118,5 +118,5 @@ def test_no_cut_or_changed_byte_gives_another_error(tmp_path, cut):
 
 
 def test_names_a_missing_file(tmp_path):
-    with pytest.raises(DataError, match=r"There is no file .*absent\.npz"):
+    with pytest.raises(DataError, match=r"The file .*absent\.npz does not exist"):
         read_npz(tmp_path / "absent.npz", SHAPES)

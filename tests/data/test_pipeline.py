@@ -138,7 +138,9 @@ def test_two_processes_do_not_draw_the_same_noise():
 @pytest.mark.parametrize("batches", [train_batches, eval_batches])
 def test_refuses_batches_that_cannot_be(batches):
     options = {"seed": 0} if batches is train_batches else {}
-    with pytest.raises(ConfigError, match="batch size is 7, which 2 processes cannot share"):
+    with pytest.raises(
+        ConfigError, match="batch size is 7, which cannot be split equally over 2 processes"
+    ):
         next(iter(batches(source(), batch_size=7, process_count=2, **options)))
     with pytest.raises(ConfigError, match="batch size is 0: choose at least 1"):
         next(iter(batches(source(), batch_size=0, **options)))

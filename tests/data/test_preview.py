@@ -116,7 +116,7 @@ def test_a_missing_modality_is_left_blank(tmp_path):
 
 
 def test_where_nothing_can_be_written_one_sentence_says_so(tmp_path):
-    with pytest.raises(ConfigError, match=r"no folder .*nowhere"):
+    with pytest.raises(ConfigError, match=r"the folder .*nowhere does not exist"):
         preview(Odd(), None, tmp_path / "nowhere" / "page.png")
     with pytest.raises(ConfigError, match="a folder"):
         preview(Odd(), None, tmp_path)

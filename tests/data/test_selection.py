@@ -187,5 +187,5 @@ def test_targets_that_are_no_class_are_named(make):
     with pytest.raises(ConfigError, match="no target 'lable': did you mean 'label'"):
         labels_of(make(np.zeros(4, int)), "lable")
     for strange in (np.zeros(4), np.zeros((4, 2), int)):
-        with pytest.raises(ConfigError, match="one integer an example: name another target"):
+        with pytest.raises(ConfigError, match="one integer per example: choose another target"):
             labels_of(make(strange), "label")

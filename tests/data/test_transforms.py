@@ -111,12 +111,12 @@ def test_vectors_are_pictures_too():
 
 def test_only_square_pictures_of_floats_move():
     for shape, dtype in (((6, 7), np.float32), ((48,), np.float32), ((7, 7), np.uint8)):
-        with pytest.raises(ConfigError, match=r"'picture' holds .* square pictures of float"):
+        with pytest.raises(ConfigError, match=r"'picture' has dtype .* square images of float"):
             RandomAffine("picture")(pictures(shape, dtype), rng())
 
 
 def test_noise_on_words_is_refused():
-    with pytest.raises(ConfigError, match="'words' holds int32"):
+    with pytest.raises(ConfigError, match="'words' has dtype int32"):
         AddNoise("words", 0.1)(batch(), rng())
 
 

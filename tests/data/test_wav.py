@@ -28,8 +28,8 @@ def test_full_scale_is_one(tmp_path):
     ("samples", "options", "sentence"),
     [
         (np.zeros(0, np.float32), {}, r"is empty \(0 samples\)"),
-        (np.stack([TONE, TONE], 1), {}, "has 2 channels: make it a mono file"),
-        (TONE, {"rate": 16000}, "has 16000 samples a second: resample it to 8000"),
+        (np.stack([TONE, TONE], 1), {}, "has 2 channels: convert it to mono"),
+        (TONE, {"rate": 16000}, "has a sample rate of 16000 Hz: resample it to 8000"),
         (TONE * 3, {"subtype": "FLOAT"}, r"not in \[-1, 1\]"),
         (np.array([0, np.nan], np.float32), {"subtype": "FLOAT"}, r"not in \[-1, 1\]"),
     ],
@@ -46,7 +46,7 @@ def test_refuses_the_wrong_sound(tmp_path, samples, options, sentence):
     [
         (lambda data: b"", r"is empty \(0 bytes\)"),
         (lambda data: b"fLaC" + data[4:], "is not a WAV file"),
-        (lambda data: data[:-100], "is cut short: 744 bytes where its header says 844"),
+        (lambda data: data[:-100], "is cut short .744 bytes, but 844 in its header"),
         (lambda data: data[:30], "is cut short"),
         (lambda data: data[:12] + b"junk" + data[16:], "is damaged"),
     ],
@@ -61,5 +61,5 @@ def test_refuses_a_damaged_file(tmp_path, damage, sentence):
 
 
 def test_names_a_missing_file(tmp_path):
-    with pytest.raises(DataError, match=r"There is no file .*absent\.wav"):
+    with pytest.raises(DataError, match=r"The file .*absent\.wav does not exist"):
         read_wav(tmp_path / "absent.wav", 8000)

@@ -74,7 +74,7 @@ def test_changed_copies_have_their_own_splits():
 
 
 def test_a_split_that_is_not_there_says_how_to_make_it(folder):
-    with pytest.raises(ConfigError, match=r"no split 'valid' .* set its valid_size"):
+    with pytest.raises(ConfigError, match=r"split 'valid' only if its valid_size"):
         Wikipedia().load("valid", folder)
     with pytest.raises(ConfigError, match="did you mean 'test'"):
         Wikipedia().load("tset", folder)
@@ -91,10 +91,13 @@ def test_refuses_impossible_sizes(size):
     [
         ({"split": np.zeros((SIZE, 1), np.uint8)}, "split of .* does not have 2,173 times 0"),
         ({"split": 2 * arrays()["split"]}, "split of .* does not have 2,173 times 0"),
-        ({"y": np.arange(SIZE) % 10}, "y of .* categories that are not from 1 to 10"),
-        ({"y": 1.5 + np.arange(SIZE) % 10}, "y of .* categories that are not from 1 to 10"),
-        ({"text_lda": np.zeros((SIZE, 9))}, r"text_lda of .* \(2866, 9\) where \(2866, 10\)"),
-        ({"y": np.array([None] * SIZE)}, "array y .* never pickled objects"),
+        ({"y": np.arange(SIZE) % 10}, "y of .* categories outside 1 to 10"),
+        ({"y": 1.5 + np.arange(SIZE) % 10}, "y of .* categories outside 1 to 10"),
+        (
+            {"text_lda": np.zeros((SIZE, 9))},
+            r"text_lda of .* \(2866, 9\) but must have \(2866, 10\)",
+        ),
+        ({"y": np.array([None] * SIZE)}, "array y .* pickled objects are never read"),
     ],
 )
 def test_refuses_a_file_that_is_not_the_data_set(folder, changes, sentence):
@@ -104,7 +107,7 @@ def test_refuses_a_file_that_is_not_the_data_set(folder, changes, sentence):
 
 
 def test_says_where_to_get_a_missing_file(tmp_path):
-    with pytest.raises(DataError, match=r"does not hold wikipedia/wikipedia.npz.*raw_features"):
+    with pytest.raises(DataError, match=r"does not have wikipedia/wikipedia.npz.*raw_features"):
         Wikipedia().load("train", tmp_path)
 
 

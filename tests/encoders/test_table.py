@@ -116,7 +116,7 @@ def test_a_category_out_of_its_vocabulary_is_refused_and_never_read_as_another(w
     x = rows()
     x["categories"][1, 0] = wrong
     source = ArraySource({"row": x}, {"label": np.zeros(B, np.int32)})
-    with pytest.raises(DataError, match=f"'row.categories' .* the id {wrong}, but .* ends with 3"):
+    with pytest.raises(DataError, match=f"'row.categories' .* the id {wrong}, but .* are 0 to 3"):
         check_examples(Mine(), "train", source)
     tokens = np.asarray(features(x).tokens)
     assert np.isnan(tokens).any(axis=(1, 2)).tolist() == [False, True, False]
@@ -126,7 +126,7 @@ def test_a_category_out_of_its_vocabulary_is_refused_and_never_read_as_another(w
 @pytest.mark.parametrize(
     ("modality", "sentence"),
     [
-        (Modality("vector", (4,)), "TableEncoder encodes table, not vector"),
+        (Modality("vector", (4,)), "TableEncoder encodes .* table, not vector"),
         (Modality("table", parts={"known": KNOWN}), "neither `numbers` nor `categories`"),
         (Modality("table", parts={"number": NUMBERS}), "did you mean 'numbers'"),
         (
@@ -135,7 +135,7 @@ def test_a_category_out_of_its_vocabulary_is_refused_and_never_read_as_another(w
         ),
         (
             Modality("table", parts={"categories": Modality("vector", (M,), "int32")}),
-            "has the vocabulary 0: declare how many categories",
+            "has the vocabulary 0: declare the number of categories",
         ),
     ],
 )

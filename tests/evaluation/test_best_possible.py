@@ -54,7 +54,7 @@ def test_check():
     BestPossible().check(experiment(image, DATA))
     with pytest.raises(ConfigError, match="no target 'labels': did you mean 'label'"):
         BestPossible("labels").check(experiment(image, DATA))
-    with pytest.raises(ConfigError, match=r"Nobody knows the best .* on 'digits_halves'"):
+    with pytest.raises(ConfigError, match=r"The best .* on 'digits_halves' is unknown"):
         BestPossible().check(experiment(FusionModel({"left": MLP()}), DigitsHalves()))
     pair = DualEncoder({"left": MLP(), "right": MLP()})
     with pytest.raises(ConfigError, match="no head of the model for the target 'label'"):

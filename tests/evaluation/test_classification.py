@@ -85,6 +85,6 @@ def test_check():
     with pytest.raises(ConfigError, match="no head of the model for the target 'label'"):
         Classification().check(aligned)
     with pytest.raises(
-        ConfigError, match=r"no head of the model for the target 'label'. There are: parity"
+        ConfigError, match=r"no head of the model for the target 'label'. Available: parity"
     ):
         Classification().check(experiment(parity, TwoTargets()))

@@ -40,7 +40,7 @@ def test_accuracy_is_that_of_the_best_renumbering():
 
 @pytest.mark.parametrize("wrong", [([], []), ([1, 2], [1]), ([[1]], [[1]])])
 def test_accuracy_refuses(wrong):
-    with pytest.raises(ConfigError, match="give one number for each"):
+    with pytest.raises(ConfigError, match="give two arrays of the same shape"):
         clustering_accuracy(*wrong)
 
 
@@ -201,10 +201,10 @@ def test_too_few_records_are_refused():
         (Clustering("lfet"), "no view 'lfet': did you mean 'left'"),
         (Clustering("left", target="lable"), "no target 'lable': did you mean 'label'"),
         (Clustering("left", projection=CCA(VIEWS, 7)), "k=7 is more than the 6 .* 'right'"),
-        (Clustering("left", examples=9), "too few for 10 clusters: choose 10 or more"),
+        (Clustering("left", examples=9), "too few for 10 clusters: set it to 10 or more"),
         (
             Clustering("left", "spectral", neighbours=30, examples=30),
-            "too few for 10 clusters and 30 neighbours: choose 31 or more",
+            "too few for 10 clusters and 30 neighbours: set it to 31 or more",
         ),
     ],
     ids=str,

@@ -120,14 +120,14 @@ def test_check():
         with pytest.raises(ConfigError, match="no target 'captoin': did you mean 'caption'"):
             evaluator("captoin").check(experiment(image))
         both = dataclasses.replace(DATA, tasks=("label", "caption"))
-        with pytest.raises(ConfigError, match="'label' is of the kind 'class', and this evaluat"):
+        with pytest.raises(ConfigError, match="'label' is of the kind 'class', but this evaluat"):
             evaluator("label").check(experiment(image, both))
         classes = FusionModel({"image": LeNet()}, heads={"label": Classifier()})
-        with pytest.raises(ConfigError, match="no head of the model that writes the target"):
+        with pytest.raises(ConfigError, match="no head of the model that generates the target"):
             evaluator("caption").check(experiment(classes, both))
         pair = DualEncoder({"image": LeNet(), "text": TextTransformer()})
-        with pytest.raises(ConfigError, match="no head of the model that writes the target"):
+        with pytest.raises(ConfigError, match="no head of the model that generates the target"):
             evaluator("caption").check(experiment(pair))
     assert isinstance(DATA, Equivalence)
-    with pytest.raises(ConfigError, match="does not know which sentences say the same"):
+    with pytest.raises(ConfigError, match="does not know which sentences have the same meaning"):
         GrammarMatch("caption").check(experiment(image, _NoGrammar(tasks=("caption",))))

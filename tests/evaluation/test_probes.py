@@ -170,8 +170,8 @@ class Unchecked(DigitsHalves):
         (LinearProbe("left", target="lable"), "no target 'lable': did you mean 'label'"),
         (LinearProbe("left", projection=CCA(VIEWS, 7)), "k=7 is more than the 6 .* 'right'"),
         (LinearProbe(("left", "rihgt")), "no view 'rihgt': did you mean 'right'"),
-        (LinearProbe(("left", "left")), "name one or more, each once"),
-        (LinearProbe(()), "name one or more, each once"),
+        (LinearProbe(("left", "left")), "set one or more, each once"),
+        (LinearProbe(()), "set one or more, each once"),
     ],
     ids=str,
 )
@@ -218,7 +218,7 @@ def test_names():
 
 
 def test_no_split_to_choose_on_is_refused():
-    with pytest.raises(ConfigError, match="no 'valid' split for LinearProbe"):
+    with pytest.raises(ConfigError, match=r"LinearProbe has several costs, .* no 'valid' split"):
         LinearProbe("left").check(experiment(data=Unchecked()))
     LinearProbe("left", costs=(1.0,)).check(experiment(data=Unchecked()))
 

@@ -157,8 +157,8 @@ def test_a_probe_is_trained_once(monkeypatch):
         (CCA(VIEWS, 0), "k=0 must be a whole number of at least 1"),
         (MCCAProjection(VIEWS, 2, -1.0), "not negative"),
         (CCA(("left", "rihgt"), 2), "no view 'rihgt': did you mean 'right'"),
-        (CCA(("left", "left"), 2), "name two views or more, each once"),
-        (MCCAProjection(("left",), 2), "name two views or more, each once"),
+        (CCA(("left", "left"), 2), "set two or more views, each once"),
+        (MCCAProjection(("left",), 2), "set two or more views, each once"),
     ],
     ids=str,
 )
@@ -201,7 +201,7 @@ def test_two_held_out_correlations_need_names():
     plain = HeldOutCorrelation(VIEWS, 2)
     kernel = HeldOutCorrelation(projection=KCCA(VIEWS, 2))
     pair = dataclasses.replace(experiment(), evaluation=(plain, kernel))
-    with pytest.raises(ConfigError, match="give a metric 'total_correlation': give one"):
+    with pytest.raises(ConfigError, match="give a metric 'total_correlation': set a different"):
         plain.check(pair)
     named = dataclasses.replace(kernel, name="kernel")
     plain.check(dataclasses.replace(pair, evaluation=(plain, named)))

@@ -110,14 +110,14 @@ def test_chunks_make_no_difference(chunk, monkeypatch):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: average_precision(np.zeros((2, 3)), np.zeros((3, 2), bool)), "one row a query"),
-        (lambda: average_precision(np.full((1, 2), np.nan), np.ones((1, 2), bool)), "no numbers"),
+        (lambda: average_precision(np.zeros((2, 3)), np.zeros((3, 2), bool)), "one row per query"),
+        (lambda: average_precision(np.full((1, 2), np.nan), np.ones((1, 2), bool)), "NaN values"),
         (lambda: mean_average_precision(np.zeros((0, 2)), np.ones((0, 2), bool)), "No query"),
-        (lambda: recall_at(np.zeros((2, 2)), 0), "k=0 must be at least 1"),
-        (lambda: recall_at(np.zeros((3, 2)), 1), "a column for each candidate"),
-        (lambda: median_rank(np.zeros((0, 0))), "a column for each candidate"),
-        (lambda: median_rank(np.zeros((2, 2)), np.array([0])), "one match a query"),
-        (lambda: median_rank(np.zeros((2, 2)), np.array([0, -1])), "a column for each candidate"),
+        (lambda: recall_at(np.zeros((2, 2)), 0), "k is 0: it must be at least 1"),
+        (lambda: recall_at(np.zeros((3, 2)), 1), "one column per candidate"),
+        (lambda: median_rank(np.zeros((0, 0))), "one column per candidate"),
+        (lambda: median_rank(np.zeros((2, 2)), np.array([0])), "one match per query"),
+        (lambda: median_rank(np.zeros((2, 2)), np.array([0, -1])), "one column per candidate"),
     ],
     ids=range(8),
 )

@@ -151,9 +151,11 @@ def test_check():
         Retrieval(VIEWS, semantic=Semantic(target="lable")).check(experiment())
     once = experiment(data=Unchecked())
     Retrieval(VIEWS, semantic=Semantic(costs=(1.0,))).check(once)
-    with pytest.raises(ConfigError, match="no 'valid' split for Semantic"):
+    with pytest.raises(ConfigError, match=r"Semantic has several costs, .* no 'valid' split"):
         Retrieval(VIEWS, semantic=Semantic()).check(once)
-    with pytest.raises(ConfigError, match="'correlation', which a single dimension does not have"):
+    with pytest.raises(
+        ConfigError, match="'correlation', which is undefined for vectors with a single dimension"
+    ):
         Retrieval(VIEWS, projection=CCA(VIEWS, 1), distance="correlation").check(experiment())
     with pytest.raises(ConfigError, match=r"Semantic.costs is \(\)"):
         Semantic(costs=())

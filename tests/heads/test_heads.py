@@ -62,7 +62,7 @@ def test_targets_of_other_kinds_are_refused(head, kind):
     if kind in head.kinds:
         return
     with pytest.raises(
-        ConfigError, match=f"{head.__name__} predicts .* not {kind}: give this .* head for {kind}"
+        ConfigError, match=f"{head.__name__} predicts .* not {kind}: choose a head for {kind}"
     ):
         build(head(), TARGETS[kind])
 

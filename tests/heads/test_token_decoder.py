@@ -176,16 +176,18 @@ def test_what_does_not_fit_is_refused():
         Classifier().build(
             FeatureShape(T, D), Target("tokens", C, (L,)), dtype=FLOAT, rngs=nnx.Rngs(0)
         )
-    with pytest.raises(ConfigError, match=r"tokens of the shape \(6,\), but its target has 5 of"):
+    with pytest.raises(
+        ConfigError, match=r"tokens of the shape \(6,\), but its target has length 5"
+    ):
         run(given=np.ones((B, L + 1), np.int32))
-    with pytest.raises(ConfigError, match="3 attention heads do not divide a width of 8"):
+    with pytest.raises(ConfigError, match="width of 8 cannot be split into 3 attention heads"):
         TokenDecoder(width=8, heads=3).build(
             FeatureShape(T, D), Target("tokens", C, (L,)), dtype=FLOAT, rngs=nnx.Rngs(0)
         )
     with pytest.raises(ConfigError, match=r"TokenDecoder\.layers is 0: it must be 1 or more"):
         TokenDecoder(layers=0)
-    with pytest.raises(ConfigError, match=r"has the shape \(\): give the number of tokens of the"):
+    with pytest.raises(ConfigError, match=r"has the shape \(\): give the length of the"):
         Target("tokens", C)
     for target in ({"kind": "tokens", "end": C}, {"kind": "class", "end": 1}):
-        with pytest.raises(ConfigError, match="give the id of a token, from 1 to 6"):
+        with pytest.raises(ConfigError, match="choose an id from 1 to 6"):
             Target(**{"classes": C, "shape": (L,)} | target)

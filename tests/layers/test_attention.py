@@ -64,5 +64,5 @@ def test_bfloat16_keeps_the_softmax_in_float32():
 
 
 def test_heads_that_do_not_divide_the_width():
-    with pytest.raises(ConfigError, match="3 attention heads do not divide a width of 8"):
+    with pytest.raises(ConfigError, match="width of 8 cannot be split into 3 attention heads"):
         Attention(8, 3, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))

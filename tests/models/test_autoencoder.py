@@ -183,11 +183,11 @@ def test_a_bfloat16_model_is_judged_in_float32():
         ),
         (
             lambda: Autoencoder({"image": SMALL}, {"table": LINEAR}),
-            "decoder of 'table' has no code to read, as 'table' has no encoder: .* set `code`",
+            "decoder of 'table' has no code to read, because 'table' has no encoder: .* set `code`",
         ),
         (
             lambda: Autoencoder({"image": SMALL}, {"text": LINEAR}, code="image"),
-            "Decoder gives vector or image, not text: leave this modality out of the decoders",
+            "Decoder can make .* vector or image, not text: remove this modality from `decoders",
         ),
         (
             lambda: Autoencoder({"image": SMALL}, {"tabel": LINEAR}, code="image"),

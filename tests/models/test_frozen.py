@@ -197,16 +197,16 @@ def test_what_projects_frozen_encoders_still_learns():
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        (fusion("imgae"), r"no encoder to hold frozen, called 'imgae': did you mean 'image'\?"),
-        (DualEncoder(ENCODERS, frozen=("sound",)), r"'sound'\. There are: table, image"),
+        (fusion("imgae"), r"no encoder, for `frozen`, 'imgae': did you mean 'image'\?"),
+        (DualEncoder(ENCODERS, frozen=("sound",)), r"'sound'\. Available: table, image"),
         (
             FusionModel(ENCODERS, modalities=("table",), frozen=("image",)),
-            r"called 'image'\. There are: table\.",
+            r"for `frozen`, 'image'\. Available: table\.",
         ),
         (
             DualEncoder(ENCODERS, frozen=("table", "image")),
-            "All parameters of the model are frozen, so there is nothing to train: take an encoder "
-            "out of model.frozen",
+            "All parameters of the model are frozen, so nothing can be trained: remove an encoder "
+            "from model.frozen",
         ),
     ],
 )

@@ -180,10 +180,10 @@ def test_every_target_has_a_head_unless_heads_are_named():
 
     assert shapes({}) == {"label": (2, 3), "tags": (2, 4), "box": (2, 2, 2)}
     assert shapes({"tags": MultiLabel()}) == {"tags": (2, 4)}
-    with pytest.raises(ConfigError, match=r"Regressor predicts .* not labels: give this"):
+    with pytest.raises(ConfigError, match=r"Regressor predicts .* not labels: choose a head"):
         shapes({"tags": Regressor()})
     targets |= {"sound": Target("phonemes", shape=(4,))}
-    with pytest.raises(ConfigError, match="'phonemes', which has no default head: name one in"):
+    with pytest.raises(ConfigError, match="'phonemes', which has no default head: set one in"):
         shapes({})
 
 
@@ -212,7 +212,7 @@ def test_pictures_of_bytes_are_those_over_255():
     [
         (
             FusionModel({"imagee": LENET}),
-            "There is no modality 'imagee': did you mean 'image'\\? There are: image, sound",
+            "There is no modality 'imagee': did you mean 'image'\\? Available: image, sound",
         ),
         (
             DualEncoder({"image": LENET, "tabel": TABLE}),
@@ -224,16 +224,16 @@ def test_pictures_of_bytes_are_those_over_255():
         ),
         (
             FusionModel({"image": LENET}, heads={"lable": Classifier()}),
-            "There is no target, for a head, 'lable': did you mean 'label'\\? There are: label\\.",
+            "There is no target, for a head, 'lable': did you mean 'label'\\? Available: label\\.",
         ),
         (FusionModel({}), "The model has no encoder"),
-        (DualEncoder({"image": LENET}), "aligns two modalities and was given 1 encoders \\(image"),
+        (DualEncoder({"image": LENET}), "needs two encoders, but has 1 \\(image"),
         (
             DualEncoder({"image": LENET, "table": TABLE, "text": LSTM(4)}),
-            "was given 3 encoders \\(image, table, text\\)",
+            "needs two encoders, but has 3 \\(image, table, text\\)",
         ),
-        (FusionModel({"text": LENET}), "LeNet encodes image, not text"),
-        (FusionModel({"text": TextTransformer(8, 1, 3)}), "3 attention heads do not divide"),
+        (FusionModel({"text": LENET}), "LeNet encodes .* image, not text"),
+        (FusionModel({"text": TextTransformer(8, 1, 3)}), "cannot be split into 3 attention heads"),
     ],
 )
 def test_what_does_not_fit_is_refused(model, sentence):

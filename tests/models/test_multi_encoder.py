@@ -68,7 +68,7 @@ def test_two_encoders_are_a_dual_encoder():
     [
         (
             lambda: MultiEncoder(encoders("left")),
-            r"was given 1 encoders \(left\): name two or more",
+            r"needs two or more encoders, but has 1 \(left\)",
         ),
         (lambda: MultiEncoder(encoders("left", "centre")), "There is no modality 'centre'"),
         (lambda: MultiEncoder(encoders("left", "right"), width=-1), "MultiEncoder.width is -1"),

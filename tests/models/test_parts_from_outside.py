@@ -341,7 +341,7 @@ def test_an_objective_of_what_the_model_does_not_give(objective, sentence):
     [
         (
             FusionModel({"table": GraphLayer()}),
-            "GraphLayer encodes graph, not vector: give this modality an encoder for vector",
+            "GraphLayer encodes .* graph, not vector: choose an encoder for vector",
         ),
         (
             FusionModel({"table": Flatten()}, heads={"size": Prototypes()}),

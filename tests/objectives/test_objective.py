@@ -113,7 +113,7 @@ def test_names_are_those_of_the_functions():
 def test_wrong_views_are_named(make):
     outputs, batch = step()
     with pytest.raises(
-        ConfigError, match=r"'imagee': did you mean 'image'\? There are: image, audio"
+        ConfigError, match=r"'imagee': did you mean 'image'\? Available: image, audio"
     ):
         make(views=("audio", "imagee"))(outputs, batch)
     with pytest.raises(ConfigError, match="no embedding 'smell'"):

@@ -221,7 +221,7 @@ def test_refuses_runs_that_are_not_finished_or_none(tmp_path):
     one, two = bare(tmp_path, "a"), bare(tmp_path, "b")
     (two / "result.json").unlink()
     assert refused([one, two], "b is not finished", error=RunError)
-    assert refused([one, tmp_path / "c"], "is no run directory", error=RunError)
+    assert refused([one, tmp_path / "c"], "is not a run directory", error=RunError)
     (two / "result.json").write_text("{")
     assert refused([one, two], "is damaged", error=RunError)
     old = bare(tmp_path, "old")

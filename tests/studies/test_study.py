@@ -97,7 +97,10 @@ def test_a_study_with_everything():
         ({"rows": {"a/b": {}}}, "leave out slashes"),
         ({"rows": {"a\\b": {}}}, "leave out slashes"),
         ({"rows": {"a\nb": {}}}, "leave out slashes"),
-        ({"rows": {"a": Stage("a")}}, "no row for 'a' to start from, called 'a'. There is none"),
+        (
+            {"rows": {"a": Stage("a")}},
+            "no row for 'a' to start from, called 'a'. None are available",
+        ),
         ({"rows": ROWS | {"x": Stage("maen")}}, "called 'maen': did you mean 'mean'"),
         ({"rows": {"a": Stage("b"), "b": Stage("a")}}, r"circle \('a' after 'b' after 'a'\)"),
         (

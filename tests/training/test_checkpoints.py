@@ -166,7 +166,9 @@ def test_damage_of_each_file_is_named(copied, damage):
         sentence = str(caught.value)
         assert f"{folder} is damaged" in sentence
         assert str(file.relative_to(folder)) in sentence
-        assert "delete that folder and run the same command again to go on from step 3" in sentence
+        assert (
+            "delete that folder and run the same command again to continue from step 3" in sentence
+        )
         file.write_bytes(content)
         seen += 1
     assert seen >= 10
@@ -180,7 +182,7 @@ def test_a_damaged_manifest(copied, content):
         with pytest.raises(RunError, match=r"5 is damaged \(manifest.json"):
             read()
     shutil.rmtree(copied.folder / "3")
-    with pytest.raises(RunError, match="to start anew"):
+    with pytest.raises(RunError, match="to start from the beginning"):
         copied.facts(5)
 
 
@@ -189,10 +191,12 @@ def test_another_model_is_one_sentence(saved):
         Checkpoints(saved).restore(5, state_of(0, width=4))
     sentence = str(caught.value)
     assert f"{saved / '5'} is of another model (" in sentence
-    assert "params/bias is float32[3] in it and float32[4] here" in sentence
-    assert "and 6 more differ" in sentence
+    assert "params/bias is float32[3] in the checkpoint and float32[4] in this model" in sentence
+    assert "and 6 more arrays differ" in sentence
     assert "\n" not in sentence
-    with pytest.raises(RunError, match=r"params/more is absent in it and float32\[1\] here\)"):
+    with pytest.raises(
+        RunError, match=r"params/more is absent in the checkpoint and float32\[1\] in"
+    ):
         Checkpoints(saved).restore(
             5, state_of(0, params={**state_of(0).params, "more": jnp.ones(1)})
         )
@@ -203,7 +207,9 @@ def test_another_model_is_one_sentence(saved):
 def test_a_state_that_is_not_finite_is_not_saved(copied, part, bad):
     state = state_of(7)
     broken = {**getattr(state, part), "bad": jnp.asarray([1.0, bad])}
-    with pytest.raises(RunError, match=r"after 7 steps is not finite .*last good one is .*/5"):
+    with pytest.raises(
+        RunError, match=r"after 7 steps are not finite .*last good checkpoint is .*/5"
+    ):
         copied.save(state.replace(**{part: broken}), None, {})
     assert copied.steps() == [3, 5]
 
@@ -233,4 +239,6 @@ def test_a_place_that_cannot_be_written(tmp_path):
     checkpoints = Checkpoints(tmp_path / "file" / "checkpoints")
     with pytest.raises(RunError) as caught:
         checkpoints.save(state_of(1), iterator(), {})
-    assert "(not a directory), there is none yet: make room there" in str(caught.value)
+    assert "(not a directory; no earlier checkpoint exists): free disk space there" in str(
+        caught.value
+    )

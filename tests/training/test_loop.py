@@ -167,7 +167,9 @@ def test_a_metric_tells_which_checkpoint_is_the_best(tmp_path, monitor, best, be
 
 
 def test_a_metric_of_which_neither_is_better_cannot_be_monitored(tmp_path):
-    with pytest.raises(ConfigError, match="monitor is 'cost', of which neither more nor less is"):
+    with pytest.raises(
+        ConfigError, match="monitor is 'cost', a metric for which neither higher nor lower is"
+    ):
         train(told("cost"), tmp_path / "run", None)
 
 

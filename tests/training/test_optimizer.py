@@ -145,12 +145,12 @@ def test_each_part_clips_its_own_gradient():
     [
         (
             "encoder",
-            r"PerPart, 'encoder': did you mean 'encoders.image'\? There are: encoders.image",
+            r"PerPart, 'encoder': did you mean 'encoders.image'\? Available: encoders.image",
         ),
         ("encoders.imag", "did you mean 'encoders.image'"),
         (
             "model.encoders",
-            "There are: encoders.image, encoders.imagery, heads.label, objectives.0",
+            "Available: encoders.image, encoders.imagery, heads.label, objectives.0",
         ),
     ],
 )

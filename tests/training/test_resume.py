@@ -138,14 +138,14 @@ def test_stopped_by_sigterm_then_ctrl_c_and_killed(tmp_path, devices):
     moments.append(send_at_a_random_step(process, run, signal.SIGKILL, after=saved))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
-    assert f"Going on from the checkpoint of step {saved}" in output
+    assert f"Continuing from the checkpoint of step {saved}" in output
     assert not (run / "result.json").exists()
 
     saved = Checkpoints(run / "checkpoints").steps()[-1]
     process = start(tmp_path, devices, run)
     output, status = said_until_status(process)
     assert status == 0, output
-    assert any(f"Going on from the checkpoint of step {saved}" in line for line in output)
+    assert any(f"Continuing from the checkpoint of step {saved}" in line for line in output)
     assert process.wait(timeout=120) == 0
     process.stdout.close()
     assert_same(run, undisturbed, moments)

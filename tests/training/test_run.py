@@ -157,14 +157,19 @@ A, B = np.zeros((3, 6)), np.zeros((3, 4))
     ("data", "options", "kind", "words"),
     [
         ({"aa": A}, {}, ConfigError, "no modality of the model 'aa': did you mean 'a'"),
-        ({}, {}, ConfigError, "No modality was given that the model reads: give a or b"),
+        ({}, {}, ConfigError, "The data has no modality that the model reads: give a or b"),
         ({"a": A[:, :5]}, {}, DataError, r"shape \(3, 5\), but the model reads \[N, 6\]"),
         ({"a": A, "b": B[:2]}, {}, DataError, "b has 2 rows, but a has 3"),
-        ({"a": A.astype(np.uint8)}, {}, DataError, "given as uint8, but the model reads float32"),
+        ({"a": A.astype(np.uint8)}, {}, DataError, "has dtype uint8, but the model reads float32"),
         ({"a": A}, {"present": {"b": [True] * 3}}, ConfigError, "'b'"),
-        ({"a": A}, {"present": {"a": [False] * 3}}, ConfigError, "absent from every row"),
+        (
+            {"a": A},
+            {"present": {"a": [False] * 3}},
+            ConfigError,
+            "False for every modality in every row",
+        ),
         ({"a": A}, {"present": {"a": [1, 0, 1]}}, DataError, "one bool for each of the 3 examples"),
-        ({"a": A[:0]}, {}, DataError, "no example"),
+        ({"a": A[:0]}, {}, DataError, "have no rows"),
         ({"a": A + np.nan}, {}, DataError, "not finite"),
     ],
 )
@@ -174,7 +179,7 @@ def test_refuses_what_the_model_cannot_read(run, data, options, kind, words):
 
 
 def test_refuses_a_data_set_without_a_split_or_of_other_modalities(run):
-    with pytest.raises(ConfigError, match="Which split of 'mine'"):
+    with pytest.raises(ConfigError, match="No split of the data set 'mine'"):
         run.predict(run.data)
     with pytest.raises(ConfigError, match="The modality 'a' of 'digits_halves' is None"):
         run.predict(DigitsHalves(), "test")
@@ -273,9 +278,9 @@ def test_predict_writes_parquet_of_arrays_and_of_a_split(run, tmp_path, capsys):
     )
     capsys.readouterr()
     assert main([*words[:3], "tset"]) == 2
-    assert "no split of 'mine'" in capsys.readouterr().err
+    assert "nor a split of 'mine'" in capsys.readouterr().err
     assert main([*words[:3], "test"]) == 1
-    assert "not kept with the run" in capsys.readouterr().err
+    assert "not saved with the run" in capsys.readouterr().err
 
 
 OWN = '''

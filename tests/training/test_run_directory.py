@@ -43,7 +43,9 @@ def test_another_config_is_refused_with_its_differences(directory):
     with pytest.raises(ConfigError, match=r"another config \(training.steps: 3 -> 4\)"):
         directory.claim(other)
     many = {"name": "x", "training": {"steps": 4}, "a": 1, "b": 2, "c": 3}
-    with pytest.raises(ConfigError, match=r"a: None -> 1; b: .*; c: .* and 2 more\): name another"):
+    with pytest.raises(
+        ConfigError, match=r"a: None -> 1; b: .*; c: .* and 2 more\): choose another"
+    ):
         directory.refuse_other(many)
     again = RunDirectory(directory.path)
     again.claim(CONFIG)  # the refusal has let go of the lock
@@ -67,10 +69,10 @@ def test_looking_writes_nothing(directory):
 def test_what_is_something_else_is_left_alone(directory):
     directory.path.mkdir()
     (directory.path / "thesis.tex").write_text("x")
-    with pytest.raises(ConfigError, match="is no run directory: name another with --run-dir"):
+    with pytest.raises(ConfigError, match="is not a run directory: choose another with --run-dir"):
         directory.claim(CONFIG)
     assert os.listdir(directory.path) == ["thesis.tex"]
-    with pytest.raises(ConfigError, match="is no run directory"):
+    with pytest.raises(ConfigError, match="is not a run directory"):
         RunDirectory(directory.path / "thesis.tex").claim(CONFIG)
 
 
@@ -134,8 +136,8 @@ def test_a_file_is_written_whole_or_not_at_all(directory):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("config.json", None, "has no config.json, so it is no run directory"),
-        ("config.json", "", "config.json is damaged .*start the run anew"),
+        ("config.json", None, "has no config.json, so it is not a run directory"),
+        ("config.json", "", "config.json is damaged .*start a new run"),
         ("config.json", "[]", "config.json is damaged"),
         ("config.json", "\x00\x00", "config.json is damaged"),
         ("result.json", '{"metrics": ', "result.json is damaged .*delete it and run the same"),
@@ -173,7 +175,7 @@ def test_runs_of_older_versions_are_refused(directory, made_by, refused):
         return
     sentence = (
         f"The run {directory.path} was made by mmjax {made_by}, whose runs this version "
-        f"({__version__}) cannot read: use that version, or train it again."
+        f"({__version__}) cannot read: use mmjax {made_by}, or train it again."
     )
     for refuses in (directory.config, lambda: directory.claim({"another": 1})):
         with pytest.raises(RunError) as caught:

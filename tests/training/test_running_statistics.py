@@ -134,7 +134,7 @@ def test_what_is_not_finite_is_not_saved(tmp_path):
     state = states()[1]
     broken = jax.tree.map(lambda leaf: leaf * np.inf, state.variables)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    with pytest.raises(RunError, match="after 1 steps is not finite"):
+    with pytest.raises(RunError, match="after 1 steps are not finite"):
         checkpoints.save(state.replace(variables=broken), None, {})
     assert checkpoints.steps() == []
 
@@ -180,7 +180,7 @@ def test_a_view_that_the_model_does_not_embed_is_refused():
         (DualEncoder(ENCODERS), "no embedding 'rihgt': did you mean 'right'"),
         (
             VariationalCCA("left", MLP((), 4), {"left": Decoder(())}),
-            "no embedding 'rihgt'. There are: left",
+            "no embedding 'rihgt'. Available: left",
         ),
     ]:
         make = state_maker(

@@ -55,14 +55,14 @@ def batches_of(iterator, count=3):
 def test_training_sees_what_is_selected_and_nothing_else():
     setup = prepare(EXPERIMENT, None)
     records = setup.source("train").records
-    long_tail = LongTail(20.0)(np.arange(1197), labels_of(setup.whole("train"), "label"), 0)
+    long_tail = LongTail(20.0)(np.arange(1197), labels_of(setup.unselected("train"), "label"), 0)
     assert set(records) == set(long_tail)
     assert len(records) > len(long_tail)
     seen = np.concatenate([batch.ids for batch in batches_of(setup.train_batches(), 60)])
     assert set(seen) == set(records)
     np.testing.assert_array_equal(setup.predictor(setup.create_state(), ())("train").ids, records)
-    assert len(setup.whole("train")) == 1197
-    assert setup.source("valid") is setup.whole("valid")
+    assert len(setup.unselected("train")) == 1197
+    assert setup.source("valid") is setup.unselected("valid")
 
 
 def test_without_selections_nothing_changes():
@@ -81,7 +81,7 @@ def test_a_fold_is_trained_without():
     held_out = Fold(1, 3).held_out(1197)
     records = setup.source("train").records
     np.testing.assert_array_equal(np.sort([*records, *held_out]), np.arange(1197))
-    np.testing.assert_array_equal(setup.whole("train").take(held_out).ids, held_out)
+    np.testing.assert_array_equal(setup.unselected("train").take(held_out).ids, held_out)
 
 
 def test_class_weights_are_of_the_selected_data_and_the_config_stays():
@@ -141,7 +141,7 @@ def test_the_final_splits_are_evaluated(tmp_path, splits, expected):
     ("experiment", "sentence"),
     [
         (in_training(final_splits=("valdi",)), "split of digits_halves 'valdi': did you mean 'va"),
-        (in_training(final_splits=("test", "test")), "final_splits .* names a split twice"),
+        (in_training(final_splits=("test", "test")), "final_splits .* has a split twice"),
         (changed(selections=(Resample(target="lable"),)), "no target 'lable': did you mean 'label"),
         (
             changed(objectives=(CrossEntropy(target="x", class_weights=EffectiveNumber()),)),
@@ -149,7 +149,7 @@ def test_the_final_splits_are_evaluated(tmp_path, splits, expected):
         ),
         (
             changed(selections=(LongTail(1000.0),), training=Training(steps=1, batch_size=600)),
-            r"batch_size is 600, but .* has \d+ examples left by its selections: set it to",
+            r"batch_size is 600, but .* has \d+ examples after its selections: set it to",
         ),
         (
             changed(objectives=(CrossEntropy(class_weights=(1.0, 2.0)),)),

@@ -34,7 +34,7 @@ def test_minus_one_takes_the_devices_that_are_left(mesh, shape):
     [Mesh(1), Mesh(3), Mesh(-1, 3), Mesh(-1, -1), Mesh(0), Mesh(-2), Mesh(-1, -2), Mesh(2, 2)],
 )
 def test_a_mesh_that_does_not_fit(mesh):
-    with pytest.raises(ConfigError, match=r"does not fit on 2 device.* must multiply to 2"):
+    with pytest.raises(ConfigError, match=r"does not fit on 2 device.* whose product is 2"):
         mesh.build()
 
 

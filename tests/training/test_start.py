@@ -103,7 +103,7 @@ def started(experiment):
     """The arrays of a state as its run begins with, and those of one drawn at random."""
     setup = prepare(experiment, None)
     fresh = setup.create_state()
-    return plain(find_origin(experiment.start, fresh, Path()).give_to(fresh)), plain(fresh)
+    return plain(find_origin(experiment.start, fresh, Path()).load_into(fresh)), plain(fresh)
 
 
 @pytest.mark.parametrize(("checkpoint", "step"), [("best", 60), ("last", 90)])
@@ -136,7 +136,7 @@ class Anchored(SGD):
 def test_an_optimizer_that_remembers_the_first_parameters_remembers_those_taken(aligned):
     experiment = dataclasses.replace(starting(TUNED, aligned), optimizer=Anchored())
     setup = prepare(experiment, None)
-    state = find_origin(experiment.start, setup.abstract_state, Path()).give_to(
+    state = find_origin(experiment.start, setup.abstract_state, Path()).load_into(
         setup.create_state()
     )
     jax.tree.map(np.testing.assert_array_equal, state.opt_state, state.params)
@@ -151,7 +151,7 @@ def test_what_is_taken_lies_as_the_new_run_has_it(aligned, mesh):
     experiment = starting(TUNED, aligned)
     training = dataclasses.replace(experiment.training, mesh=mesh)
     setup = prepare(dataclasses.replace(experiment, training=training), None)
-    state = find_origin(experiment.start, setup.abstract_state, Path()).give_to(
+    state = find_origin(experiment.start, setup.abstract_state, Path()).load_into(
         setup.create_state()
     )
     for name, leaf in named_leaves(setup.abstract_state).items():
@@ -259,7 +259,7 @@ def test_without_a_checkpoint_of_its_own_it_starts_from_the_source_again(
             train(experiment, run, None)
     away = copied.rename(tmp_path / "away")
     with pytest.raises(
-        RunError, match=r"start\.run is .*source, which is no run directory \(it has"
+        RunError, match=r"start\.run is .*source, which is not a run directory \(it has"
     ):
         train(experiment, run, None)
     away.rename(copied)
@@ -284,39 +284,39 @@ WIDER = FusionModel({view: MLP(hidden=(8,), width=7, dropout=0.1) for view in VI
             WIDER,
             ("encoders",),
             r"of another model \(parameter encoders.left.perceptron.layers.1.bias is float32\[6\] "
-            r"in it and float32\[7\] here, and 3 more differ\): name in `parts` what both",
+            r"in it and float32\[7\] in the new model, and 3 more differ\): list in `parts`",
         ),
         (
             TUNED.model,
             (),
             r"\(parameter heads.label.perceptron.layers.0.bias is absent in it and float32\[10\] "
-            r"here, and 5 more",
+            r"in the new model, and 5 more",
         ),
         (
             TUNED.model,
             ("encoders", "heads.label.perceptron.layers.0.bias"),
             r"\(parameter heads.label.perceptron.layers.0.bias is absent in it and float32\[10\] "
-            r"here\): name",
+            r"in the new model\): list",
         ),
         (  # what the run has under that part, and the model has not
             FusionModel(ENCODERS, modalities=("right",)),
             ("encoders",),
             r"\(parameter encoders.left.perceptron.layers.0.bias is float32\[8\] in it and absent "
-            r"here, and 3",
+            r"in the new model, and 3",
         ),
         (
             DualEncoder(ENCODERS, width=5),
             ("encoder",),
-            r"no part of this model, for start.parts, 'encoder': did you mean 'encoders'\? There "
-            r"are: encoders, project\.",
+            r"no part of this model, for start.parts, 'encoder': did you mean 'encoders'\? "
+            r"Available: encoders, project\.",
         ),
         (
             TUNED.model,
             ("encoders.lef",),
             r"did you mean 'encoders.left'\? .*encoders.right, heads.label",
         ),
-        (TUNED.model, ("",), r"no part of this model, for start.parts, ''\. There are: encoders"),
-        (TUNED.model, ("project",), r"'project'\. There are: encoders, heads\."),
+        (TUNED.model, ("",), r"no part of this model, for start.parts, ''\. Available: encoders"),
+        (TUNED.model, ("project",), r"'project'\. Available: encoders, heads\."),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_before_anything_is_written(
@@ -337,16 +337,16 @@ def cut(run):
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (shutil.rmtree, r"start\.run is .*source, which is no run directory \(it has no config"),
+        (shutil.rmtree, r"start\.run is .*source, which is not a run directory \(it has no config"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "source, which has no checkpoint yet"),
         (
             cut,
-            r"60 is damaged \(its file \S+ is not what was written\): make that run again, or name "
-            r"another one with start\.run\.$",
+            r"60 is damaged \(its file \S+ has changed since it was written\): train that run "
+            r"again, or give another one as start\.run\.$",
         ),
         (
             lambda run: (run / "checkpoints" / "60" / MANIFEST).write_text("{"),
-            r"60 is damaged \(manifest\.json cannot be read\): make that run again",
+            r"60 is damaged \(manifest\.json cannot be read\): train that run again",
         ),
         (lambda run: (run / "config.json").write_text("["), "config.json is damaged"),
         (
@@ -368,7 +368,7 @@ def test_a_source_can_be_named_from_the_directory_of_the_new_run(copied):
     start = Start(f"{{run_dir}}/../{copied.name}", parts=("encoders",))
     origin = find_origin(start, shapes, copied.parent / "new")
     assert origin.checkpoints.folder == copied / "checkpoints"
-    with pytest.raises(RunError, match=f"start.run is {copied.parent}/nowhere, which is no run"):
+    with pytest.raises(RunError, match=f"start.run is {copied.parent}/nowhere, which is not a run"):
         find_origin(Start("{run_dir}/../nowhere"), shapes, copied.parent / "new")
 
 
@@ -376,8 +376,8 @@ def test_a_source_that_goes_away_while_it_is_looked_at(copied):
     setup = prepare(TUNED, None)
     origin = find_origin(Start(str(copied), parts=("encoders",)), setup.abstract_state, Path())
     shutil.rmtree(copied)
-    with pytest.raises(RunError, match=r"60 is damaged \(manifest\.json cannot be read\): make"):
-        origin.give_to(setup.create_state())
+    with pytest.raises(RunError, match=r"60 is damaged \(manifest\.json cannot be read\): train"):
+        origin.load_into(setup.create_state())
 
 
 def test_start_in_files_and_on_the_command_line():
@@ -389,7 +389,7 @@ def test_start_in_files_and_on_the_command_line():
     changed = override(experiment, words.split(), "test")
     assert changed.start == Start("runs/b", "last", ("encoders.left", "head"))
     assert override(TUNED, ["--training.steps", "9"], "test").start is None
-    with pytest.raises(ConfigError, match="no option --start"):
+    with pytest.raises(ConfigError, match="Unknown option --start"):
         override(TUNED, ["--start.run", "runs/b"], "test")
-    with pytest.raises(ConfigError, match=r"start\.run is empty: name the directory of a run"):
+    with pytest.raises(ConfigError, match=r"start\.run is empty: give the directory of a run"):
         Start("")

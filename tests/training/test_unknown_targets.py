@@ -160,16 +160,16 @@ def test_it_fits_together():
     [
         (
             changed(objectives=(CrossEntropy(target="place"),)),
-            "CrossEntropy compares with a target of the kind class or tokens, but 'place' is",
+            "CrossEntropy needs a target of the kind class or tokens, but 'place' is",
         ),
-        (changed(objectives=(Focal(target="tags"),)), "Focal compares with .* tokens, but 'tags'"),
+        (changed(objectives=(Focal(target="tags"),)), "Focal needs .* tokens, but 'tags'"),
         (
             changed(objectives=(SquaredError(target="label"),)),
-            "SquaredError compares with a target of the kind number, but 'label' is of the kind cl",
+            "SquaredError needs a target of the kind number, but 'label' is of the kind cl",
         ),
         (
             changed(objectives=(BinaryCrossEntropy(target="place"),)),
-            "BinaryCrossEntropy compares with a target of the kind labels, but 'place'",
+            "BinaryCrossEntropy needs a target of the kind labels, but 'place'",
         ),
         (
             changed(objectives=(SquaredError(target="plaec"),)),
@@ -177,7 +177,7 @@ def test_it_fits_together():
         ),
         (
             with_heads(label=Classifier()),
-            "no head of the model for the target 'tags'. There are: l",
+            "no head of the model for the target 'tags'. Available: l",
         ),
         (with_heads(lable=Classifier()), "no target, for a head, 'lable': did you mean 'label'"),
         (with_heads(place=Classifier()), "Classifier predicts a target of the kind class, not num"),
@@ -199,11 +199,11 @@ def test_it_fits_together():
         ),
         (
             changed(evaluation=(Regression("label"),)),
-            "'label' is of the kind 'class', and this evaluation is for 'number'",
+            "'label' is of the kind 'class', but this evaluation needs one of the kind 'number'",
         ),
         (
             changed(evaluation=(Classification("tags"),)),
-            "'tags' is of the kind 'labels', and this evaluation is for 'class'",
+            "'tags' is of the kind 'labels', but this evaluation needs one of the kind 'class'",
         ),
     ],
 )
@@ -240,8 +240,8 @@ class Forgotten(Mixed):
     ("data", "error", "sentence"),
     [
         (FromOne(gaps=False), DataError, "is 10 in record .* 10 classes are numbered from 0 to 9"),
-        (Forgotten(), DataError, "The target 'tags' is declared, but not among the targets of the"),
-        (Counts(), ConfigError, r"declares the target 'label' as 10: write Target\('class', 10\)"),
+        (Forgotten(), DataError, "The target 'tags' is declared, but not in the targets of the"),
+        (Counts(), ConfigError, r"declares the target 'label' as 10: use a mmjax.data.Target"),
     ],
 )
 def test_data_that_is_not_as_declared_is_refused_before_the_first_step(data, error, sentence):

@@ -152,8 +152,8 @@ def test_values_may_fit_each_other_and_not_what_was_there(experiment):
     ("path", "each", "said"),
     [
         ("optimizer.learning_rte", LogUniform(1e-4, 1e-2), "did you mean 'learning_rate'"),
-        ("model.encoders.middle.width", Integers(1, 2), "There are: left, right"),
-        ("optimizer.learning_rate.more", Integers(1, 2), "There is none"),
+        ("model.encoders.middle.width", Integers(1, 2), "Available: left, right"),
+        ("optimizer.learning_rate.more", Integers(1, 2), "None are available"),
         ("model.fusion.parts", Uniform(8.0, 16.0), "whole number"),
         ("model.fusion.mode", Integers(1, 2), "one of 'a', 'b'"),
         ("model.fusion.mode", Choice(("a", "c")), "one of 'a', 'b'"),
