@@ -36,8 +36,8 @@ def predict(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         given = {"data": data, "split": parsed.data, "data_dir": data_folder(parsed)}
     else:
         raise ConfigError(
-            f"--data {parsed.data!r} is no .npz file and no split of {run.data.name!r}: give a "
-            "file with one array for each modality, under its name, or one of "
+            f"--data {parsed.data!r} is neither an .npz file nor a split of {run.data.name!r}: "
+            "give a file with one array per modality, with the modality's name, or one of "
             f"{', '.join(run.data.splits)}."
         )
     embeddings = {"embedding": run.embed(**given)} if run.fuses else run.embed_each(**given)

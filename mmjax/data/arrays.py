@@ -248,7 +248,9 @@ def _numbered(name: str, array: np.ndarray, declared: Target | None) -> tuple[np
         )
     names = tuple(sorted({str(value) for value in array if value is not None}))
     if not names:
-        raise DataError(f"targets.{name} is None in all examples: give some of them a class.")
+        raise DataError(
+            f"targets.{name} is None (unknown) in all examples: give some examples a class."
+        )
     if declared is not None and declared.names:
         for value in names:
             if value not in declared.names:

@@ -60,7 +60,9 @@ def check_examples(data: Dataset, split: str, source: Source) -> None:
     """
     what = f"the split {split!r} of {data.name}"
     if not len(source):
-        raise DataError(f"The split {split!r} of {data.name} has no examples: give it some.")
+        raise DataError(
+            f"The split {split!r} of {data.name} has no examples: give it at least one."
+        )
     if isinstance(source, ArraySource):
         batch = source.all()
     else:

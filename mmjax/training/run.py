@@ -158,7 +158,10 @@ class Run:
         given = data if isinstance(data, Mapping) else self._encoded
         return {
             f"embedding_{name}": np.concatenate(
-                [found[rows] for found, rows in self._by_batch(source, size, self._embed_step((name,)))]
+                [
+                    found[rows]
+                    for found, rows in self._by_batch(source, size, self._embed_step((name,)))
+                ]
             )
             for name in self._encoded
             if name in given

@@ -327,7 +327,7 @@ def test_all_examples_in_memory_are_checked():
     words[150, 1] = -1
     modalities = {"words": Modality("text", (3,), vocabulary=4)}
     source = ArraySource({"words": words}, {})
-    with pytest.raises(DataError, match=r"'words' of .* holds the id -1"):
+    with pytest.raises(DataError, match=r"'words' of .* has the id -1"):
         check_examples(Made(source=source, declared=modalities), "train", source)
 
 

@@ -187,11 +187,11 @@ def test_it_fits_together():
         ),
         (
             changed(evaluation=(Classification(), MultiLabelClassification("tags"))),
-            "Two evaluations give a metric 'macro_f1': give one of them another `name`",
+            "Two evaluations give a metric 'macro_f1': give one of them a `name`",
         ),
         (
             changed(evaluation=(Regression("place"), Regression("place"))),
-            "Two evaluations give a metric 'rmse'",
+            "Two evaluations give a metric 'mae'",
         ),
         (
             changed(evaluation=(Classification(name="a"), Classification(name="a"))),
