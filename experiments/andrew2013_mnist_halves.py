@@ -1,14 +1,14 @@
-"""Deep CCA on the left and right half of MNIST digits, after Andrew et al. 2013.
+"""Deep CCA on the left and right halves of MNIST digits, after Andrew et al. 2013.
 
     MMJAX_DATA=... mmjax ablate experiments/andrew2013_mnist_halves.py
 
 Total correlation of 50 dimensions on the 10,000 test digits, at most 50. Projections are fitted on
-the 54,000 training digits; what there is to choose was chosen on the 6,000 of the tuning part. The
-rows without training do not depend on the seed (the features of the kernels have one of their own).
+the 54,000 training digits; hyperparameters were chosen on the 6,000 validation digits. The rows
+without training do not depend on the seed (the kernel features have their own seed).
 
 Expected, five seeds: linear CCA 28.49, kernel CCA 40.37 (random Fourier) and 41.97 (Nystrom), DCCA
-46.78 ± 0.04 (published, unverified: 28.0, 33.0, 39.7). On 2 cores four minutes a run of DCCA and
-one each of the kernels'.
+46.78 ± 0.04 (published, unverified: 28.0, 33.0, 39.7). On 2 cores, a run takes four minutes for
+DCCA and one minute for each kernel CCA.
 """
 
 from mmjax.cca import Nystrom, RandomFourier

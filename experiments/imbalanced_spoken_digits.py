@@ -1,20 +1,20 @@
-"""Spoken and written digits with a long tail of rare ones, and six ways to learn them all the same.
+"""Spoken and written digits with a long-tailed class distribution, and six ways to handle it.
 
     MMJAX_DATA=... mmjax ablate experiments/imbalanced_spoken_digits.py
 
-Of the digit 0 there are 2,400 training pairs, of every further one 0.6 times as many, of the digit
-9 the last 24, the same for all rows and seeds: 5,957 in all. `valid` and `test` stay balanced, 300
-pairs a digit. The noise is that of `spoken_digits.py`, where 24,000 balanced pairs are learnt.
+There are 2,400 training pairs of the digit 0, 0.6 times as many of each further digit, and 24 of
+the digit 9; 5,957 in total, the same for all rows and seeds. `valid` and `test` are balanced, with
+300 pairs per digit. The noise is that of `spoken_digits.py`, which has 24,000 balanced pairs.
 
-The rows repeat the rare digits (as often as the frequent ones; to the square root of that),
-weight them in the loss (by inverse frequency; by the effective number of Cui et al. 2019), or count
-less what is right already (the focal loss of Lin et al. 2017, alone and with those weights). All
-take 500 steps: where digits are repeated, the same steps show fewer of the frequent ones.
+The rows oversample the rare digits (to equal frequency; by square-root sampling), weight them in
+the loss (by inverse frequency; by the effective number of Cui et al. 2019), or reduce the loss of
+well-classified examples (the focal loss of Lin et al. 2017, alone and with those weights). All
+train for 500 steps: with oversampling, these show fewer examples of the frequent digits.
 
 Expected, five seeds, macro F1 on `test`: plain 0.577 ± 0.010, focal 0.609 ± 0.010, resampled
 0.820 ± 0.032, focal and weighted 0.827 ± 0.024, weighted by inverse frequency 0.828 ± 0.035, by the
-effective number 0.842 ± 0.024, resampled to the square root 0.849 ± 0.007. All differ from plain;
-about 20 seconds a run on 2 cores.
+effective number 0.842 ± 0.024, resampled to the square root 0.849 ± 0.007. All differ from plain.
+About 20 seconds per run on 2 cores.
 """
 
 from mmjax.data import LongTail, Resample, SpokenDigits

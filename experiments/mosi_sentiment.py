@@ -1,12 +1,12 @@
-"""Sentiment of utterances from text, voice and face, and what missing labels cost.
+"""Sentiment of utterances from text, voice and face, and the effect of missing labels.
 
     MMJAX_DATA=... mmjax ablate experiments/mosi_sentiment.py
 
-The number `sentiment` by squared error and its sign `positive` by cross-entropy, from one modality
-or from all three side by side; error, correlation and accuracy on the 752 test utterances of Poria
-et al. Their features were fitted with the labels of the training part, so no split is left to tune
-on: the settings are the first that were tried. Then nine sentiments in ten are hidden: alone, and
-with the signs still known.
+The model predicts the number `sentiment` (squared error) and its sign `positive` (cross-entropy),
+from one modality or from all three, concatenated; the metrics are error, correlation and accuracy
+on the 752 test utterances of Poria et al. Their features were fitted with the labels of the
+training part, so no split is suitable for tuning: the settings are the first that were tried. In
+further rows, nine of ten sentiments are hidden, with and without the signs as a target.
 
 Expected, three seeds, error, correlation and accuracy: text 0.961 ± 0.005, 0.598 and 0.758 ± 0.005;
 audio 1.302, 0.168 and 0.557; visual 1.376, 0.068 and 0.525; all 0.969 ± 0.005, 0.616 and 0.762 ±
@@ -45,7 +45,7 @@ alone = {"objectives": (error,), "evaluation": (errors,)}
 
 
 def published(value):
-    """The binary accuracy of their model, which reads the utterances of a video in context."""
+    """The binary accuracy of their model, which reads utterances with their context."""
     source = "Poria et al. 2017, bc-LSTM, MOSI, test"
     return {"test/accuracy": Published(value, source, "unverified")}
 

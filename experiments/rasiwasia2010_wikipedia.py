@@ -1,14 +1,14 @@
-"""Pictures and texts of Wikipedia that find each other by category, after Rasiwasia et al. 2010.
+"""Cross-modal retrieval of Wikipedia images and texts by category, after Rasiwasia et al. 2010.
 
     MMJAX_DATA=... mmjax ablate experiments/rasiwasia2010_wikipedia.py
 
-Mean average precision over the whole ranking of the 693 test documents. Correlation matching ranks
-by the cosine of canonical projections, semantic matching by that of class probabilities (logistic
-regression), semantic correlation matching by that of class probabilities of canonical projections.
-"centred" takes the mean of a document's probabilities away first: the cosine of what is left is
-their correlation. The dimensions, costs and distances were chosen on 500 of the training documents;
-here all of them are trained on. Nothing but the kernel's landmarks is drawn at random, and these by
-a seed of their own, so one seed is all there is to run.
+Mean average precision over the complete ranking of the 693 test documents. Correlation matching
+ranks by the cosine of canonical projections, semantic matching by that of class probabilities
+(logistic regression), and semantic correlation matching by that of class probabilities from
+canonical projections. "centred" first subtracts the mean of a document's probabilities, so that the
+cosine is their correlation. The dimensions, costs and distances were chosen on 500 of the training
+documents; here, all of these are used for training. Only the kernel's landmarks are random, and
+they have their own seed, so one run per row is sufficient.
 
 Expected, image and text queries: correlation matching 0.254 and 0.197, semantic correlation
 matching 0.269 and 0.225, semantic matching centred 0.300 and 0.230 (published 0.249 and 0.196,
@@ -27,7 +27,7 @@ views = ("image", "text")
 
 
 def ranked(projection=None, semantic=None, distance="cosine"):
-    """A row: what is ranked by."""
+    """A row with the given features for the ranking."""
     retrieval = Retrieval(
         views, projection=projection, semantic=semantic, distance=distance, name="all"
     )
@@ -50,7 +50,7 @@ columns = ("test/all_map_image_to_text", "test/all_map_text_to_image", "test/all
 
 
 def published(*values):
-    """Its numbers in the order of the columns."""
+    """The published numbers, in the order of the columns."""
     source = "Rasiwasia et al. 2010, Wikipedia, test"
     return {
         column: Published(value, source, "unverified")

@@ -1,16 +1,16 @@
-"""A picture in words: captions of `shapes`, written token by token.
+"""Image captioning: captions of `shapes`, generated token by token.
 
     mmjax ablate experiments/shapes_captions.py
 
-The tokens of a picture are the pixels that a small LeNet leaves of it, 4 x 4; a Transformer decoder
-reads them and writes size, colour, texture, form and place as a sentence. Chance decides whether a
-true caption says first what there is or where it is, so the best `exact_match` to be hoped for is
-one half; `grammar_match` takes either order. The cross-entropy per token cannot fall below that one
-coin's, ln 2 over the 10.5 tokens of a mean caption: 0.066.
+The image tokens are the 4 x 4 output pixels of a small LeNet. A Transformer decoder attends to them
+and generates a sentence with size, colour, texture, form and place. The order of the two phrases of
+a true caption (what, where) is random, so the best expected `exact_match` is one half;
+`grammar_match` accepts both orders. The cross-entropy per token is at least that of this random
+order, ln 2 divided by the 10.5 tokens of a mean caption: 0.066.
 
 Expected, three seeds: grammar_match 0.997 ± 0.001, exact_match 0.509 ± 0.013, token_accuracy
-0.512 ± 0.019. The first sixteen errors of seed 0 are sizes taken for the next one, and dots seen on
-a small cross that has none. About 80 seconds of processor time a run.
+0.512 ± 0.019. The first sixteen errors of seed 0 are sizes confused with the next one, and a plain
+small cross described as dotted. About 80 seconds of processor time per run.
 """
 
 from mmjax.data import Shapes

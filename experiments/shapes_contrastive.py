@@ -1,15 +1,15 @@
-"""Pictures and captions that find each other, by the losses of CLIP and SigLIP.
+"""Retrieval between images and captions with the losses of CLIP and SigLIP.
 
     mmjax ablate experiments/shapes_contrastive.py
 
-InfoNCE and the sigmoid loss, with temperature and bias fixed where the papers start, or learned
-from there. How often the example's own record is among the first 10 of 1,000: 0.946 at best, as
-records of one form, colour and place cannot be told apart.
+InfoNCE and the sigmoid loss, with temperature and bias fixed at the initial values of the papers,
+or learned from these. The metric is recall at 10 of the query's own record among 1,000: at most
+0.946, because records of the same form, colour and place cannot be distinguished.
 
-Expected, three seeds: InfoNCE fixed 0.815 ± 0.040, learned 0.830 ± 0.037, the temperature going
-from 0.07 to 0.049 to 0.055; SigLIP fixed 0.548 ± 0.202, learned 0.546 ± 0.204: 300 steps are too
-few for its start, and temperature and bias hardly move in them. No learned row differs from its
-fixed one by more than chance. 7 minutes of processor time.
+Expected, three seeds: InfoNCE fixed 0.815 ± 0.040, learned 0.830 ± 0.037, with a final temperature
+of 0.049 to 0.055 (initially 0.07); SigLIP fixed 0.548 ± 0.202, learned 0.546 ± 0.204: 300 steps are
+too few from its initial values, and temperature and bias hardly change. The learned rows do not
+differ significantly from the fixed ones. 7 minutes of processor time.
 """
 
 from mmjax.data import Shapes

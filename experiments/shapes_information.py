@@ -1,17 +1,17 @@
-"""Three kinds of information x every subset of the modalities, and what can be known at best.
+"""Three kinds of information x every subset of the modalities, and the best possible accuracy.
 
     mmjax ablate experiments/shapes_information.py
 
-The label of `shapes` is told by every modality (redundant), by the sound alone (unique), or only by
-picture and sound together (synergy: exclusive or). Accuracy on 4,000 test examples as a share of
-the best possible one, which is known in closed form.
+The label of `shapes` is carried by every modality (redundant), by the sound only (unique), or only
+by image and sound jointly (synergy: exclusive or). The metric is the accuracy on 4,000 test
+examples as a share of the best possible one, which is known in closed form.
 
-Expected, five seeds: 1.00 of the best possible accuracy in every row but the last. That is an
-accuracy of 1 where the modalities tell the label, and of 0.5, chance, where they do not. With all
-three modalities one seed of five does not find the exclusive or in 400 steps: 0.90 ± 0.22. About 30
+Expected, five seeds: 1.00 of the best possible accuracy in every row except the last. That is an
+accuracy of 1 if the modalities carry the label, and of 0.5, chance, if they do not. With all three
+modalities, one seed of five does not learn the exclusive or in 400 steps: 0.90 ± 0.22. About 30
 minutes on 2 cores.
 
-With `--data.noise 0.1 --training.steps 800 --seeds 2` a tenth of what each modality tells is
+With `--data.noise 0.1 --training.steps 800 --seeds 2`, a tenth of the codes of each modality is
 replaced at random. Accuracy, and the best possible one: redundant, image 0.947 (0.950); redundant,
 all three 0.993 (0.993); unique, audio 0.951 (0.950); synergy, audio 0.508 (0.500); synergy, image
 and audio 0.901 (0.905); standard deviations up to 0.005.

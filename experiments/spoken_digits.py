@@ -1,25 +1,25 @@
-"""Written and spoken digits, both noisy: either modality alone, and both by several fusions.
+"""Noisy written and spoken digits: each modality alone, and both with several fusions.
 
     MMJAX_DATA=... mmjax ablate experiments/spoken_digits.py
 
-An MNIST image with Gaussian pixel noise and an FSDD clip of the same digit with white noise, as
-loud as `audio_noise` says; accuracy on the 3,000 test pairs, whose 300 clips and 3,000 images are
-of the official test parts.
+An example is an MNIST image with Gaussian pixel noise and an FSDD clip of the same digit with white
+noise. The metric is the accuracy on the 3,000 test pairs, whose 300 clips and 3,000 images are from
+the official test parts.
 
-The noise: standard deviation 0.8 of every pixel (clipped to [0, 1]), and white noise of twice the
+The noise has a standard deviation of 0.8 for every pixel (then clipped to [0, 1]), and twice the
 amplitude of the clip (-6 dB). Expected, five seeds: image only 0.836 ± 0.001, audio only 0.795 ±
 0.016, both by concatenation 0.959 ± 0.003, by the mean 0.958 ± 0.004, by the multimodal Transformer
-0.961 ± 0.003, concatenation aligned by DCCA 0.956 ± 0.003: no fusion differs from another by more
-than chance. The 3,000 pairs hold 300 clips only, so the accuracy of audio is less sure than its
-spread over seeds says. About 25 minutes for all on 2 cores.
+0.961 ± 0.003, concatenation aligned by DCCA 0.956 ± 0.003; the fusions do not differ significantly.
+The 3,000 pairs have only 300 clips, so the accuracy of audio is less certain than its spread over
+seeds suggests. About 25 minutes in total on 2 cores.
 
-Decisions of the two single ones in place of features, by
+Late fusion, which combines the predictions of the two single-modality models, by
 
     mmjax ensemble 'STUDY/image only/seed0' 'STUDY/audio only/seed0' --method product
 
-and so on, seed by seed: product of experts 0.969 ± 0.003, stacking 0.963 ± 0.002, average of
-probabilities 0.943 ± 0.003, weighted 0.938 ± 0.005, learned gate 0.929 ± 0.003. The picture and the
-sound of a pair were drawn apart, given the digit, and then the product of experts is what is right.
+for each seed and method: product of experts 0.969 ± 0.003, stacking 0.963 ± 0.002, average of
+probabilities 0.943 ± 0.003, weighted 0.938 ± 0.005, learned gate 0.929 ± 0.003. Image and sound of
+a pair are independent given the digit, so the product of experts is the correct combination.
 """
 
 from mmjax.data import SpokenDigits
