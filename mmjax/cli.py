@@ -138,9 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         metavar="DATA",
-        help="an .npz file with an array for each modality, under its name (NAME.PART for one of "
-        "several arrays; bools under NAME__present, where some rows lack it, and under NAME__mask "
-        "for the valid positions); or a split of the run's own data set",
+        help="an .npz file with one array per modality, with the modality's name (NAME.PART for "
+        "the parts of a modality; arrays of bool: NAME__present, if some rows lack the modality, "
+        "and NAME__mask for valid positions); or a split of the run's data set",
     )
     predict.add_argument("--out", metavar="FILE", help="default: predictions.parquet")
     predict.add_argument(

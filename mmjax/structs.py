@@ -81,7 +81,7 @@ class Target:
         shape: shape of a `number` (empty for one value) or of `tokens` (L,).
         names: the C names of the classes, labels or tokens; empty if they have no names.
         end: the id of the end token, the last one of a sequence of `tokens`; 0 for none.
-        dtype: of its arrays; empty for int32 of `class` and `tokens` and float32 of all others.
+        dtype: dtype of its arrays; if empty, int32 for `class` and `tokens`, else float32.
     """
 
     kind: str
@@ -93,8 +93,8 @@ class Target:
 
     def __post_init__(self) -> None:
         if not self.dtype:
-            whole = self.kind in ("class", "tokens")
-            object.__setattr__(self, "dtype", "int32" if whole else "float32")
+            integer = self.kind in ("class", "tokens")
+            object.__setattr__(self, "dtype", "int32" if integer else "float32")
         if self.kind in ("class", "labels", "tokens") and self.classes < 1:
             raise ConfigError(
                 f"A target of the kind {self.kind!r} has {self.classes} classes: give the number "

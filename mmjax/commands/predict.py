@@ -17,7 +17,7 @@ from mmjax.training.overrides import load_module
 from mmjax.training.run import Run, load
 from mmjax.training.run_directory import RunDirectory
 
-_PRESENT, _MASK = "__present", "__mask"  # end the names of arrays beside those of a modality
+_PRESENT, _MASK = "__present", "__mask"  # suffixes of the names of further arrays of a modality
 
 
 def predict(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ def _of_file(path: Path) -> dict[str, Any]:
             present[name.removesuffix(_PRESENT)] = array.astype(bool)
         elif name.endswith(_MASK):
             masks[name.removesuffix(_MASK)] = array.astype(bool)
-        elif "." in name:  # of a modality of several arrays
+        elif "." in name:  # a part of a modality
             modality, _, part = name.partition(".")
             data.setdefault(modality, {})[part] = array
         else:
@@ -66,7 +66,7 @@ def _of_file(path: Path) -> dict[str, Any]:
 def _table(
     run: Run, predictions: dict[str, np.ndarray], embeddings: dict[str, np.ndarray]
 ) -> pa.Table:
-    """The columns of the file: what was decided, how sure it is, and the embeddings."""
+    """The columns of the file: predictions, probabilities and the embeddings."""
     rows = len(next(iter(embeddings.values())))
     columns: dict[str, Any] = {"row": pa.array(np.arange(rows))}
     for name, values in predictions.items():

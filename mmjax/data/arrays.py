@@ -185,9 +185,11 @@ def _target(name: str, values: ArrayLike, declared: Target | None) -> tuple[np.n
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise DataError(f"targets.{name} is no array ({error}): give rows of one shape.") from error
+        raise DataError(
+            f"targets.{name} cannot be converted to an array ({error}): give rows of equal shape."
+        ) from error
     if array.ndim == 0:
-        raise DataError(f"targets.{name} is a single value: give one row for each example.")
+        raise DataError(f"targets.{name} is a single value: give one row per example.")
     if array.dtype.kind in "UO" and array.ndim == 1:
         return _numbered(name, array, declared)
     if declared is not None:
@@ -231,13 +233,13 @@ def _classes(name: str, array: np.ndarray) -> int:
 
 
 def _numbered(name: str, array: np.ndarray, declared: Target | None) -> tuple[np.ndarray, Target]:
-    """Names of classes as numbers, -1 for None, and the target with these names.
+    """Class names as numbers, -1 for None, and the target with these names.
 
-    They are numbered as declared or else in the order of the alphabet.
+    They are numbered as declared, or else in alphabetical order.
     """
     if declared is not None and declared.kind != "class":
         raise DataError(
-            f"targets.{name} holds texts, but is declared as a target of the kind "
+            f"targets.{name} has strings, but is declared as a target of the kind "
             f"{declared.kind!r}: give numbers, or declare a class."
         )
     invalid = [value for value in array if not (value is None or isinstance(value, str))]
@@ -258,8 +260,8 @@ def _numbered(name: str, array: np.ndarray, declared: Target | None) -> tuple[np
         names = declared.names
     elif declared is not None and declared.classes != len(names):
         raise DataError(
-            f"targets.{name} holds {len(names)} different texts, but is declared as one of "
-            f"{declared.classes} classes: declare their names too."
+            f"targets.{name} has {len(names)} different strings, but is declared with "
+            f"{declared.classes} classes: declare the names of the classes too."
         )
     numbers = {value: number for number, value in enumerate(names)}
     array = np.array([numbers.get(value, -1) for value in array.tolist()], np.int32)

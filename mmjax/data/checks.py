@@ -35,8 +35,8 @@ def check_declaration(data: Dataset) -> None:
         for path, part in _parts(name, modality):
             if part.vocabulary and part.dtype == "uint8":
                 raise ConfigError(
-                    f"The modality {path!r} of {data.name!r} holds ids of type uint8, which is for "
-                    "pictures, whose values are divided by 255: declare dtype='int32'."
+                    f"The modality {path!r} of {data.name!r} declares ids with dtype uint8, but "
+                    "uint8 values are taken for images and divided by 255: declare dtype='int32'."
                 )
 
 
@@ -52,8 +52,8 @@ def _parts(name: str, modality: Modality) -> list[tuple[str, Modality]]:
 def check_examples(data: Dataset, split: str, source: Source) -> None:
     """Checks that a split has examples, and the first ones against the data set's declaration.
 
-    Of a source whose arrays are in memory all examples are checked; of one that knows targets
-    without making examples, all of these.
+    If the arrays of the source are in memory, all examples are checked; if the source has an
+    attribute `targets`, the targets of all examples are.
 
     Raises:
         DataError: a check fails; names the modality or target and the fix.
@@ -81,8 +81,8 @@ def check_examples(data: Dataset, split: str, source: Source) -> None:
     if isinstance(known, Mapping) and rows < len(source):
         ids = np.arange(len(source), dtype=np.int32)
         masks = dict(getattr(source, "target_masks", {}))
-        there = {name: target for name, target in data.targets.items() if name in known}
-        with_known_targets(Batch.of({}, ids, targets=known, target_masks=masks), there, what)
+        declared = {name: target for name, target in data.targets.items() if name in known}
+        with_known_targets(Batch.of({}, ids, targets=known, target_masks=masks), declared, what)
 
 
 def check_masks(
@@ -92,20 +92,23 @@ def check_masks(
     rows: int,
     what: str,
 ) -> None:
-    """Refuses masks and presences that are not one bool for each position, or each example.
+    """Checks that masks are bools of the right shape, and presences one bool per example.
 
     Args:
         masks: modality -> [B, T].
         present: modality -> [B].
         modalities: as they are declared.
         rows: B.
-        what: whose examples they are, for the message.
+        what: the origin of the examples, for the message.
+
+    Raises:
+        DataError: a check fails.
     """
-    for name, rows_there in present.items():
-        array = np.asarray(rows_there)
+    for name, presence in present.items():
+        array = np.asarray(presence)
         if array.dtype != bool or array.shape != (rows,):
             raise DataError(
-                f"The presence of {name!r} in {what} has the type {array.dtype} and the shape "
+                f"The presence of {name!r} in {what} has dtype {array.dtype} and shape "
                 f"{array.shape}: give one bool for each of the {rows} examples."
             )
     for name, mask in masks.items():
@@ -113,15 +116,15 @@ def check_masks(
         wanted = (rows, *shape[:1])
         if array.dtype != bool or (array.shape != wanted if shape else len(array) != rows):
             raise DataError(
-                f"The mask of {name!r} in {what} has the type {array.dtype} and the shape "
-                f"{array.shape}: give bools of the shape {wanted}, one for each position."
+                f"The mask of {name!r} in {what} has dtype {array.dtype} and shape {array.shape}: "
+                f"give an array of bool with the shape {wanted}, True at valid positions."
             )
 
 
 def missing_classes(data: Dataset, source: Source) -> list[str]:
-    """A sentence for each target of which some class has no example in the training split.
+    """A sentence for each target with a class that has no example in the training split.
 
-    Only a source that knows its targets without making examples is looked at.
+    Only a source with an attribute `targets` is checked.
     """
     sentences = []
     known = getattr(source.source if isinstance(source, Selected) else source, "targets", None)
@@ -134,8 +137,8 @@ def missing_classes(data: Dataset, source: Source) -> list[str]:
             few = ", ".join(map(str, missing[:5])) + (", ..." if missing.size > 5 else "")
             sentences.append(
                 f"{missing.size} of the {target.classes} classes of {name!r} have no example in "
-                f"the split 'train' of {data.name} ({few}), so no model can learn them: check the "
-                "labels, or declare fewer classes."
+                f"the split 'train' of {data.name} ({few}), so a model cannot learn them: check "
+                "the labels, or declare fewer classes."
             )
     return sentences
 

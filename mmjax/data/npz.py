@@ -89,7 +89,7 @@ def _plain(path: Path, archive: Mapping[str, np.ndarray], name: str) -> np.ndarr
             "numbers or strings: save it as such, since pickled objects are never read."
         ) from error
     if not isinstance(array, np.ndarray):
-        raise DataError(f"{name} of {path} is not an array: {_GET_AGAIN}.")
+        raise DataError(f"{name} of {path} is not an array of numbers: {_GET_AGAIN}.")
     return array
 
 

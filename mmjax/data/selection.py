@@ -246,8 +246,8 @@ def labels_of(source: Source, target: str) -> np.ndarray:
         chunks = np.array_split(np.arange(len(source)), max(-(-len(source) // _CHUNK), 1))
         parts = [(batch.targets, batch.target_masks) for batch in map(source.take, chunks)]
         targets, masks = (
-            {name: np.concatenate([part[name] for part in each]) for name in each[0]}
-            for each in zip(*parts, strict=True)
+            {name: np.concatenate([part[name] for part in dicts]) for name in dicts[0]}
+            for dicts in zip(*parts, strict=True)
         )
     if target not in targets:
         raise unknown_name("target", target, targets)

@@ -18,7 +18,7 @@ from mmjax.structs import Features, Modality
 class MLP(Encoder):
     """Multilayer perceptron over the flattened input; one token per example.
 
-    Of a `sequence` it maps the vector at each position by itself: a token a position.
+    For a `sequence`, it maps the vector at each position separately; one token per position.
 
     Attributes:
         hidden: widths of the hidden layers.
@@ -48,7 +48,7 @@ class MLPEncoder(nnx.Module):
     def __init__(
         self, config: MLP, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs
     ) -> None:
-        # An example that is not a sequence is a sequence of one.
+        # An example that is not a sequence is treated as a sequence of length one.
         shape = modality.shape if modality.kind == "sequence" else (1, *modality.shape)
         self.positions, inputs = shape[0], math.prod(shape[1:])
         self.perceptron = Perceptron(

@@ -141,8 +141,8 @@ class RawCorrelation(Evaluator):
         for view in self.views:
             if modalities[view].parts:
                 raise ConfigError(
-                    f"The view {view!r} of RawCorrelation is made of several arrays, and a linear "
-                    "CCA needs one: name another view."
+                    f"The view {view!r} of RawCorrelation has several parts, but linear CCA needs "
+                    "a single array: choose another view."
                 )
         widths = {name: modality.size for name, modality in modalities.items()}
         LinearCCA(self.k, ridge=self.ridge)

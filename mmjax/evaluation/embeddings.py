@@ -99,7 +99,7 @@ def embedding_widths(task: Task) -> dict[str, int]:
 
 
 def shapes_of(task: Task) -> Outputs:
-    """The shapes of what the model of an experiment returns and writes; nothing is computed.
+    """The shapes of the outputs and generated tokens of a model; nothing is computed.
 
     Raises:
         ConfigError: model and data set do not fit together.
@@ -120,4 +120,4 @@ def shapes_of(task: Task) -> Outputs:
     return _SHAPES[-1][1]
 
 
-_SHAPES: list[tuple[Any, Outputs]] = []  # of the last task: each of its evaluations asks
+_SHAPES: list[tuple[Any, Outputs]] = []  # cache for the last task, which its evaluations use

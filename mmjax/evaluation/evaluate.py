@@ -23,15 +23,15 @@ class Figures(NamedTuple):
 
 
 def check_names(task: Task) -> None:
-    """Refuses streamed evaluations that give a metric of one name, before the first step.
+    """Checks before the first step that streamed evaluations give metrics of different names.
 
-    Each is asked what it gives of two examples of zeros.
+    The names come from an evaluation of two examples of zeros.
 
     Raises:
-        ConfigError: naming the metric.
+        ConfigError: two give a metric of the same name.
     """
     batch = Batch.of(
-        {}, np.arange(2), targets={name: each.blank(2) for name, each in task.data.targets.items()}
+        {}, np.arange(2), targets={name: item.blank(2) for name, item in task.data.targets.items()}
     )
     batch = with_known_targets(batch, task.data.targets, "the examples of zeros")
     taken: set[str] = set()
@@ -76,6 +76,6 @@ def evaluate(
 
 def _same_name(metric: str) -> ConfigError:
     return ConfigError(
-        f"Two evaluations give a metric {metric!r}: give one of them a `name`, which its metrics "
-        "then begin with, or leave one out."
+        f"Two evaluations give a metric {metric!r}: set `name` of one of them, which becomes the "
+        "prefix of its metrics, or remove one."
     )

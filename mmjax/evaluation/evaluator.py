@@ -59,8 +59,8 @@ class Reads:
         predictions: targets whose predictions are read.
         generated: targets whose generated tokens are read.
         targets: targets that are kept for all examples of a split; batches always have all targets.
-        fields: other fields of `Outputs` whose arrays begin with the batch, such as `fused` or
-            `reconstructions`, all of it; for streamed evaluations.
+        fields: other fields of `Outputs`, such as `fused` or `reconstructions`, whose arrays have
+            the batch as first axis; they are kept completely; for streamed evaluations.
     """
 
     embeddings: tuple[str, ...] = ()
@@ -156,5 +156,5 @@ class StreamedEvaluator(Evaluator):
 
 
 def prefixed(name: str, values: dict[str, Value]) -> dict[str, Value]:
-    """The figures of an evaluation, their names beginning with its own, where it has one."""
+    """The values of an evaluation, with its name as prefix of their names if it has one."""
     return {f"{name}_{key}": value for key, value in values.items()} if name else values

@@ -82,10 +82,10 @@ class Head(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class PooledHead(Head):
-    """Base of the heads that are a multilayer perceptron on the mean of the valid fused tokens.
+    """Base of heads that are a multilayer perceptron on the mean of the valid fused tokens.
 
     Attributes:
-        hidden: widths of the hidden layers; none is a linear head.
+        hidden: widths of the hidden layers; empty for a linear head.
         dropout: rate before each layer, in [0, 1).
     """
 
@@ -97,7 +97,7 @@ class PooledHead(Head):
 
     @abc.abstractmethod
     def shape(self, target: Target) -> tuple[int, ...]:
-        """The shape of what is predicted of one example."""
+        """The shape of the prediction for one example."""
 
     def build(
         self, features: FeatureShape, target: Target, *, dtype: jnp.dtype, rngs: nnx.Rngs

@@ -9,7 +9,7 @@ from mmjax.structs import Target
 
 @dataclasses.dataclass(frozen=True)
 class MultiLabel(PooledHead):
-    """Multilayer perceptron from the mean fused token to a logit of each label, [B, C].
+    """Multilayer perceptron from the mean fused token to the logits [B, C] of the labels.
 
     Attributes:
         hidden: widths of the hidden layers; empty for linear classifiers.

@@ -29,5 +29,5 @@ class Regressor(PooledHead):
     def build(
         self, features: FeatureShape, target: Target, *, dtype: jnp.dtype, rngs: nnx.Rngs
     ) -> PooledHeadModule:
-        """See `Head.build`; in float32, as bfloat16 has no number between 195 and 196."""
+        """See `Head.build`; in float32, because bfloat16 has no number between 195 and 196."""
         return super().build(features, target, dtype=jnp.dtype("float32"), rngs=rngs)

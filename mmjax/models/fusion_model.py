@@ -110,7 +110,7 @@ class FusionModelModule(nnx.Module):
         )
 
     def generate(self, batch: Batch) -> dict[str, Prediction]:
-        """Target -> ids [B, L] and their mask, of the heads that generate tokens."""
+        """Target -> generated ids [B, L] and their mask, of the heads that generate tokens."""
         fused = self._fused(batch, train=False, rngs=None)[1].features
         heads = {name: head for name, head in self.heads.items() if hasattr(head, "generate")}
         return {name: head.generate(fused) for name, head in heads.items()}

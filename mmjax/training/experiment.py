@@ -144,11 +144,11 @@ def check(experiment: Experiment) -> None:
 
 
 def untrained_heads(experiment: Experiment) -> list[str]:
-    """A sentence for each target that the model predicts and no objective compares with."""
-    read = {name for each in experiment.objectives for name in each.targets_read}
+    """A sentence for each target that the model predicts but no objective reads."""
+    read = {name for objective in experiment.objectives for name in objective.targets_read}
     return [
         f"The model predicts {name!r}, but no objective reads that target, so its head is not "
-        "trained: give it an objective, or name the heads to have, as in FusionModel(heads=...)."
+        "trained: add an objective for it, or choose the heads, as in FusionModel(heads=...)."
         for name in shapes_of(experiment).predictions
         if experiment.training.steps and name not in read
     ]

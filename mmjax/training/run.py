@@ -120,8 +120,9 @@ class Run:
         """Embeds new examples, or a split of a data set.
 
         A model with a fusion gives the fused vector of the modalities that a row has. Any other
-        model gives the embedding of the given modality or, for several, the mean of the embeddings
-        of those that a row has, each scaled to unit length; zeros for a row that has none.
+        model gives the embedding of the given modality or, for several, the mean of the
+        embeddings of those that a row has, each scaled to unit length. A row without any of them
+        gets zeros.
 
         Args:
             data: as in `predict`.
@@ -148,7 +149,7 @@ class Run:
     def embed_each(
         self, data: Mapping[str, Any] | Dataset, **options: Any
     ) -> dict[str, np.ndarray]:
-        """The embedding of each modality that is given: `embedding_<modality>` -> [N, D].
+        """The embedding of each given modality: `embedding_<modality>` -> [N, D].
 
         Args:
             data: as in `embed`.
@@ -192,8 +193,8 @@ class Run:
         if isinstance(data, Dataset):
             if present or masks:
                 raise ConfigError(
-                    "`present` and `masks` are for arrays, and a data set has its own: leave them "
-                    "out, or give arrays."
+                    "`present` and `masks` cannot be given with a data set, which has its own: "
+                    "leave them out, or give arrays."
                 )
             if not split:
                 raise ConfigError(
@@ -212,8 +213,8 @@ class Run:
         else:
             if split:
                 raise ConfigError(
-                    f"`split` is {split!r}, but arrays have no splits: leave it out, or give a "
-                    "data set."
+                    f"`split` is {split!r}, but arrays have no splits: leave `split` out, or give "
+                    "a data set."
                 )
             source = GivenExamples(
                 data,
@@ -229,7 +230,7 @@ class Run:
     ) -> Iterator[tuple[Any, np.ndarray]]:
         """The results of a step for each batch, on the host, and which rows are not padding."""
         ways = self._setup.mesh.shape["data"] * self._setup.mesh.shape["fsdp"]
-        # Powers of two, so that programs are compiled for a few numbers of rows only.
+        # Powers of two, so that only a few batch sizes are compiled.
         wanted = min(1 << (size - 1).bit_length(), self._setup.eval_rows)
         rows = -(-wanted // ways) * ways
         for batch in eval_batches(source, batch_size=rows, name="the data given"):
@@ -352,15 +353,15 @@ def load(
         model = from_json(config.get("model"), definitions)
         training = from_json(config.get("training"), definitions)
         name = directory.read(RESULT)["name"]
-        whole = isinstance(data, DescribedData) and isinstance(model, Model)
-        if not (whole and isinstance(training, Training)):
+        complete = isinstance(data, DescribedData) and isinstance(model, Model)
+        if not (complete and isinstance(training, Training)):
             raise TypeError("a part is missing")
         for part in (data, model, training):
             check_types(part)
     except ConfigError as error:
         raise ConfigError(
-            f"The model of the run {path} cannot be made again: {error} In Python that file is "
-            "`definitions` of mmjax.load."
+            f"The model of the run {path} cannot be rebuilt: {error} In Python, give that file as "
+            "`definitions` to mmjax.load."
         ) from error
     except (TypeError, ValueError, KeyError) as error:
         raise RunError(
@@ -387,7 +388,7 @@ def open_run(
         names = names_taken(checkpoints.arrays(step), setup.abstract_state, (), "it")
     except ConfigError as error:
         raise RunError(
-            f"The checkpoint of step {step} in {path} is of another model than its config: train "
+            f"The checkpoint of step {step} in {path} does not fit the model in its config: train "
             "the run again."
         ) from error
     origin = Origin(Start(str(path)), checkpoints, step, names)
@@ -395,7 +396,7 @@ def open_run(
 
 
 def _where_valid(prediction: Prediction) -> jax.Array:
-    """The values of a sequence, 0 where its mask leaves them out."""
+    """The values of a sequence, 0 at masked positions."""
     if prediction.mask is None:
         return prediction.values
     return jnp.where(prediction.mask, prediction.values, 0)

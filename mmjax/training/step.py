@@ -205,7 +205,7 @@ def loss_of(
 
 def metric_names(objectives: tuple[Objective, ...]) -> list[str]:
     """The names of the objectives among the metrics; each is different."""
-    taken = ["loss", "gradient_norm"]  # what a step logs beside them
+    taken = ["loss", "gradient_norm"]  # the other metrics of a step
     for objective in objectives:
         name, number = objective.name, 2
         while name in taken:

@@ -156,7 +156,7 @@ def test_texts_of_a_declared_class_are_numbered_as_declared():
     assert data.targets == kinds
     with pytest.raises(ConfigError, match=r"no class of targets\.size 'hihg'.* 'high'"):
         Arrays({"x": VECTOR}, {"size": ["hihg"] * N}, kinds=kinds)
-    with pytest.raises(DataError, match=r"holds texts, but is declared as .* 'number'"):
+    with pytest.raises(DataError, match=r"has strings, but is declared as .* 'number'"):
         Arrays({"x": VECTOR}, {"size": ["1.5"] * N}, kinds={"size": Target("number")})
-    with pytest.raises(DataError, match="1 different texts, but is declared as one of 3"):
+    with pytest.raises(DataError, match="1 different strings, but is declared with 3"):
         Arrays({"x": VECTOR}, {"size": ["a"] * N}, kinds={"size": Target("class", 3)})

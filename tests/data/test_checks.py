@@ -154,9 +154,9 @@ def batch_of(inputs=None, **options):
             "has dtype complex128, but is declared as float",
         ),
         (batch_of({"x": {"a": np.zeros((5, 2))}}), "is a dict, but is declared as one array"),
-        (batch_of(present={"x": np.ones(5)}), "presence of 'x' .* has the type float64"),
+        (batch_of(present={"x": np.ones(5)}), "presence of 'x' .* has dtype float64"),
         (batch_of(present={"x": np.ones(4, bool)}), "one bool for each of the 5 examples"),
-        (batch_of(masks={"x": np.ones((5, 2), int)}), "mask of 'x' .* has the type int64"),
+        (batch_of(masks={"x": np.ones((5, 2), int)}), "mask of 'x' .* has dtype int64"),
         (batch_of(), "target 'label' is declared, but not in the targets .* -1 or NaN where"),
         (
             batch_of(targets={"label": np.zeros(5, int)}, target_masks={"label": np.ones(5)}),
@@ -337,13 +337,15 @@ def test_all_examples_in_memory_are_checked():
 def test_masks_of_another_shape_are_refused(mask):
     modalities = {"x": Modality("sequence", (2, 4))}
     source = ArraySource({"x": np.zeros((ROWS, 2, 4), np.float32)}, {}, masks={"x": mask})
-    with pytest.raises(DataError, match=r"The mask of 'x' .* give bools of the shape \(5, 2\)"):
+    with pytest.raises(
+        DataError, match=r"The mask of 'x' .* give an array of bool with the shape \(5, 2\)"
+    ):
         check_examples(Made(source=source, declared=modalities), "train", source)
 
 
 def test_ids_of_bytes_are_refused():
     data = Made(declared={"t": Modality("text", (2,), dtype="uint8", vocabulary=4)})
-    with pytest.raises(ConfigError, match="'t' of 'made' holds ids of type uint8"):
+    with pytest.raises(ConfigError, match="'t' of 'made' declares ids with dtype uint8"):
         check_declaration(data)
 
 

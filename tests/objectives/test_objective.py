@@ -133,7 +133,7 @@ def test_wrong_targets_and_a_missing_head_are_named():
     with pytest.raises(ConfigError, match="needs one integer for each of the logits"):
         CrossEntropy(target="score")(outputs, batch)
     with pytest.raises(
-        ConfigError, match=r"no head of the model for the target 'label'\. There is none"
+        ConfigError, match=r"no head of the model for the target 'label'\. None are available"
     ):
         CrossEntropy()(outputs.replace(predictions={}), batch)
 
@@ -143,8 +143,8 @@ def test_wrong_targets_and_a_missing_head_are_named():
     [
         (
             SquaredError(target="label"),
-            "SquaredError compares with a target of the kind number, but 'label' is of the kind "
-            "class: take another objective for it, or another target",
+            "SquaredError needs a target of the kind number, but 'label' is of the kind "
+            "class: choose another objective or another target",
         ),
         (
             BinaryCrossEntropy(target="label"),

@@ -219,7 +219,7 @@ def test_a_row_without_its_modality_has_the_embedding_zero(tmp_path):
 
 
 def test_what_belongs_to_arrays_or_to_a_data_set_alone_is_refused(run):
-    with pytest.raises(ConfigError, match="`present` and `masks` are for arrays"):
+    with pytest.raises(ConfigError, match="`present` and `masks` cannot be given"):
         run.predict(run.data, "test", present={"a": np.ones(48, bool)})
     with pytest.raises(ConfigError, match="`split` is 'test', but arrays have no splits"):
         run.predict({"a": A}, "test")
@@ -248,7 +248,7 @@ def test_files_of_other_contents_are_damaged(run, tmp_path, file, change):
     values = json.loads((copied / file).read_text()) | change
     values = {name: value for name, value in values.items() if value is not None}
     (copied / file).write_text(json.dumps(values))
-    with pytest.raises((RunError, ConfigError), match=r"damaged|cannot be made"):
+    with pytest.raises((RunError, ConfigError), match=r"damaged|cannot be rebuilt"):
         mmjax.load(copied)
 
 

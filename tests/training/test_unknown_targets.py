@@ -187,7 +187,7 @@ def test_it_fits_together():
         ),
         (
             changed(evaluation=(Classification(), MultiLabelClassification("tags"))),
-            "Two evaluations give a metric 'macro_f1': give one of them a `name`",
+            "Two evaluations give a metric 'macro_f1': set `name` of one of them",
         ),
         (
             changed(evaluation=(Regression("place"), Regression("place"))),
