@@ -131,7 +131,7 @@ def test_refuses_impossible_options(options, sentence):
         ({"sentiment": np.full(SIZE, np.inf)}, "sentiment of .* not finite"),
         (
             {"audio": np.zeros((SIZE, 74))},
-            r"audio of .* \(2199, 74\)[,]? but must have \(2199, 73\)",
+            r"audio of .* \(2199, 74\), but must have \(2199, 73\)",
         ),
     ],
 )

@@ -95,7 +95,7 @@ def test_refuses_impossible_sizes(size):
         ({"y": 1.5 + np.arange(SIZE) % 10}, "y of .* categories outside 1 to 10"),
         (
             {"text_lda": np.zeros((SIZE, 9))},
-            r"text_lda of .* \(2866, 9\)[,]? but must have \(2866, 10\)",
+            r"text_lda of .* \(2866, 9\), but must have \(2866, 10\)",
         ),
         ({"y": np.array([None] * SIZE)}, "array y .* pickled objects are never read"),
     ],
