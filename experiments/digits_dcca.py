@@ -7,7 +7,7 @@ correlation of 10 dimensions, at most 10, on 400 test digits that are used neith
 for model selection, for linear CCA on the pixels and for DCCA (Andrew et al. 2013) with two
 multilayer perceptrons. Linear CCA has no randomness, so it runs with one seed.
 
-Expected, five seeds: linear CCA 5.68, DCCA 8.51 ± 0.06. About 5 s per seed on 2 cores.
+Expected, five seeds: linear CCA 5.68, DCCA 8.52 ± 0.06. About 15 s per seed on 2 cores.
 """
 
 from mmjax.data import DigitsHalves

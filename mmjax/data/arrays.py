@@ -167,12 +167,28 @@ def _modality(name: str, array: Any) -> Modality:
     declare = f"declare it, as in modalities={{{name!r}: Modality('vector', (32,))}}"
     if isinstance(array, Mapping):
         raise DataError(f"inputs.{name} is a dict of arrays: {declare}, with its `parts`.")
+    if array.ndim == 0 or not len(array):
+        raise DataError(f"inputs.{name} has no rows: give one per example.")
+    if array.dtype == object:
+        raise DataError(
+            f"inputs.{name} is an array of Python objects: give numbers in one array whose rows "
+            "have the same shape."
+        )
+    if array.ndim == 1:
+        raise DataError(
+            f"inputs.{name} has one value per example: make it a column by array[:, None]."
+        )
     shape, kind = array.shape[1:], array.dtype.kind
+    if kind in "iu" and len(shape) == 3 and array.dtype != np.uint8:
+        raise DataError(
+            f"inputs.{name} holds pictures as {array.dtype}: convert them by array.astype('uint8') "
+            "(0 to 255), or to floats from 0 to 1."
+        )
     if array.dtype == np.uint8 and len(shape) == 3:
         return Modality("image", shape, "uint8")
     if kind == "f" and 1 <= len(shape) <= 3:
         return Modality({1: "vector", 2: "sequence", 3: "image"}[len(shape)], shape)
-    if kind in "iu" and len(shape) == 1 and array.size:
+    if kind in "iu" and len(shape) == 1:
         return Modality("text", shape, vocabulary=int(array.max()) + 1)
     raise DataError(
         f"The kind of inputs.{name} does not follow from its shape {array.shape} and dtype "
@@ -190,6 +206,8 @@ def _target(name: str, values: ArrayLike, declared: Target | None) -> tuple[np.n
         ) from error
     if array.ndim == 0:
         raise DataError(f"targets.{name} is a single value: give one row per example.")
+    if not len(array):
+        raise DataError(f"targets.{name} has no rows: give one per example.")
     if array.dtype.kind in "UO" and array.ndim == 1:
         return _numbered(name, array, declared)
     if declared is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.data.dataset import ArraySource, Dataset, Source
+from mmjax.data.dataset import ArraySource, Dataset, Source, named_arrays
 from mmjax.data.selection import Selected, labels_of
 from mmjax.errors import ConfigError, DataError
 from mmjax.structs import Batch, Modality, Target
@@ -20,6 +20,11 @@ def check_declaration(data: Dataset) -> None:
     Raises:
         ConfigError: it does not; names the modality or target and the fix.
     """
+    if not isinstance(getattr(data, "name", None), str):
+        raise ConfigError(
+            f"The data set {type(data).__name__} has no name: give its class one, as in "
+            "`name: ClassVar[str] = 'mine'`."
+        )
     for name, target in data.targets.items():
         if not isinstance(target, Target):
             raise ConfigError(
@@ -76,6 +81,7 @@ def check_examples(data: Dataset, split: str, source: Source) -> None:
             )
         _check_modality(name, modality, batch.inputs[name], rows, what)
     check_masks(batch.masks, batch.present, data.modalities, rows, what)
+    check_finite(batch, what)
     with_known_targets(batch, data.targets, what)
     known = getattr(source, "targets", None)
     if isinstance(known, Mapping) and rows < len(source):
@@ -119,6 +125,29 @@ def check_masks(
                 f"The mask of {name!r} in {what} has dtype {array.dtype} and shape {array.shape}: "
                 f"give an array of bool with the shape {wanted}, True at valid positions."
             )
+
+
+def check_finite(batch: Batch, what: str) -> Batch:
+    """The batch; refuses values of present modalities that are not finite.
+
+    Raises:
+        DataError: naming the modality and the records.
+    """
+    for modality, tree in batch.inputs.items():
+        for path, values in named_arrays(tree, modality):
+            if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
+                continue
+            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            bad = batch.ids[~finite & batch.present[modality] & (batch.weight > 0)]
+            if len(bad):
+                few = ", ".join(str(record) for record in bad[:5])
+                raise DataError(
+                    f"Modality {path!r} of {what} has values that are not finite (NaN or infinite) "
+                    f"in {len(bad)} of the {len(values)} examples of a batch, record {few}: set "
+                    "`present` to False where the modality is missing, fix or remove the other "
+                    "records, and check the transforms if the records are correct."
+                )
+    return batch
 
 
 def missing_classes(data: Dataset, source: Source) -> list[str]:

@@ -54,7 +54,7 @@ class Dataset(abc.ABC):
     """Base of the data sets: a frozen dataclass that defines its examples."""
 
     name: ClassVar[str]
-    about: ClassVar[About]
+    about: ClassVar[About] = About("A data set of its user", "not known", "not known")
     splits: ClassVar[tuple[str, ...]] = ("train", "valid", "test")
 
     @property

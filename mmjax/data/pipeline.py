@@ -13,10 +13,10 @@ import grain
 import numpy as np
 from absl import flags
 
-from mmjax.data.checks import with_known_targets
-from mmjax.data.dataset import Source, named_arrays
+from mmjax.data.checks import check_finite, with_known_targets
+from mmjax.data.dataset import Source
 from mmjax.data.transforms import Transform
-from mmjax.errors import ConfigError, DataError
+from mmjax.errors import ConfigError
 from mmjax.structs import Batch, Target
 
 
@@ -77,7 +77,7 @@ def train_batches(
     for position, transform in enumerate(transforms):
         entropy = np.random.SeedSequence((seed, process_index, position))
         batches = batches.random_map(transform, seed=int(entropy.generate_state(1)[0]))
-    batches = batches.map(functools.partial(_check_finite, name=name))
+    batches = batches.map(functools.partial(check_finite, what=name))
     stream = batches.to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=buffer)
     )
@@ -124,7 +124,7 @@ def eval_batches(
         real = numbers < len(source)
         batch = source.take(np.where(real, numbers, 0))
         batch = with_known_targets(batch, targets or {}, name)
-        yield _check_finite(dataclasses.replace(batch, weight=batch.weight * real), name)
+        yield check_finite(dataclasses.replace(batch, weight=batch.weight * real), name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,21 +162,3 @@ def _rows_of(process_index: int, process_count: int, batch_size: int) -> slice:
         )
     share = batch_size // process_count
     return slice(process_index * share, (process_index + 1) * share)
-
-
-def _check_finite(batch: Batch, name: str) -> Batch:
-    for modality, tree in batch.inputs.items():
-        for path, values in named_arrays(tree, modality):
-            if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
-                continue
-            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-            bad = batch.ids[~finite & batch.present[modality]]
-            if len(bad):
-                few = ", ".join(str(record) for record in bad[:5])
-                raise DataError(
-                    f"Modality {path!r} of {name} has values that are not finite (NaN or infinite) "
-                    f"in {len(bad)} of the {len(values)} examples of a batch, record {few}: set "
-                    "`present` to False where the modality is missing, fix or remove the other "
-                    "records, and check the transforms if the records are correct."
-                )
-    return batch

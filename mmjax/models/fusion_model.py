@@ -2,13 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax.encoders import Encoder
-from mmjax.errors import unknown_name
+from mmjax.encoders import Encoder, FeatureShape
+from mmjax.errors import ConfigError, unknown_name
 from mmjax.fusion import Concat, Fusion
 from mmjax.heads import Head, default_head
 from mmjax.models.model import Model, build_encoders, embeddings_of, encode, encoder_paths
@@ -83,7 +84,7 @@ class FusionModelModule(nnx.Module):
         heads = config.heads or {name: default_head(name, targets[name]) for name in targets}
         self.heads = nnx.Dict(
             {
-                name: heads[name].build(self.fusion.features, targets[name], dtype=dtype, rngs=rngs)
+                name: _head(name, heads[name], self.fusion.features, targets[name], dtype, rngs)
                 for name in sorted(heads)
             }
         )
@@ -120,3 +121,18 @@ class FusionModelModule(nnx.Module):
     ) -> tuple[dict[str, Features], Fused]:
         features = encode(self.encoders, batch, train=train, rngs=rngs, frozen=self.frozen)
         return features, self.fusion(features, train=train, rngs=rngs)
+
+
+def _head(
+    name: str,
+    head: Head,
+    features: FeatureShape,
+    target: Target,
+    dtype: jnp.dtype,
+    rngs: nnx.Rngs,
+) -> Any:
+    """The module of a head; an error names its target."""
+    try:
+        return head.build(features, target, dtype=dtype, rngs=rngs)
+    except ConfigError as error:
+        raise ConfigError(f"The head of {name!r}: {error}") from error

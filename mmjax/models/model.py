@@ -78,12 +78,14 @@ def build_encoders(
     for name in frozen:
         if name not in encoders:
             raise unknown_name("encoder, for `frozen`,", name, encoders)
-    return nnx.Dict(
-        {
-            name: encoders[name].build(modalities[name], dtype=dtype, rngs=rngs)
-            for name in sorted(encoders)
-        }
-    )
+
+    def build(name: str) -> Any:
+        try:
+            return encoders[name].build(modalities[name], dtype=dtype, rngs=rngs)
+        except ConfigError as error:
+            raise ConfigError(f"The encoder of {name!r}: {error}") from error
+
+    return nnx.Dict({name: build(name) for name in sorted(encoders)})
 
 
 def encode(

@@ -67,7 +67,8 @@ def train(
     if (run_dir / "config.json").exists():
         directory.claim(config)
     try:
-        if (run_dir / "result.json").exists():
+        # A finished run whose checkpoints are gone is of no use: it is trained again.
+        if (run_dir / "result.json").exists() and Checkpoints(directory.checkpoints).steps():
             return directory.read("result.json")
         setup = prepare(experiment, folder)
         notes = missing_classes(experiment.data, setup.source("train"))

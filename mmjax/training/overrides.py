@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from mmjax.errors import ConfigError, unknown_name
+from mmjax.errors import ConfigError, UserError, unknown_name
 from mmjax.training.experiment import Experiment
 
 Config = TypeVar("Config")
@@ -45,7 +45,7 @@ def load_module(path: str | Path) -> types.ModuleType:
         raise ConfigError(
             f"The experiment file {path} has a syntax error in line {error.lineno}: {error.msg}."
         ) from error
-    except ConfigError:
+    except UserError:
         raise
     except (Exception, SystemExit) as error:  # any error in the user's own code
         trace, where = error.__traceback__, ""

@@ -377,7 +377,9 @@ def open_run(
     # Use the available devices, whatever the mesh of the training was.
     training = dataclasses.replace(training, mesh=Mesh(), steps=0, monitor="")
     setup = Setup(Experiment(name, data, model, (), training), None)
-    checkpoints = Checkpoints(path / "checkpoints")
+    checkpoints = Checkpoints(
+        path / "checkpoints", fix="delete the directory of the run and train it again"
+    )
     steps = checkpoints.steps()
     if not steps:
         raise RunError(f"The run directory {path} has no checkpoint: train the run again.")

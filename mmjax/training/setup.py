@@ -14,7 +14,7 @@ import optax
 
 from mmjax.data import Source, eval_batches, labels_of, select, train_batches
 from mmjax.data.checks import check_examples, with_known_targets
-from mmjax.errors import ConfigError, unknown_name
+from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.evaluation import Evaluator, Predictor, Reads, StreamedEvaluator
 from mmjax.evaluation.evaluate import check_names
 from mmjax.objectives import Objective
@@ -52,7 +52,18 @@ class Setup:
     @cached_property
     def unselected(self) -> Callable[[str], Source]:
         """From the name of a split to all its records, without selections; opened once."""
-        return lru_cache(lambda split: self.experiment.data.load(split, self.folder))
+        return lru_cache(self._load)
+
+    def _load(self, split: str) -> Source:
+        try:
+            return self.experiment.data.load(split, self.folder)
+        except TypeError as error:
+            if self.folder is not None:
+                raise
+            raise DataError(  # most likely a path was made of None
+                f"The data set {self.experiment.data.name} cannot be loaded without a folder of "
+                f"raw data ({error}): name one by --data-dir or MMJAX_DATA."
+            ) from error
 
     @cached_property
     def source(self) -> Callable[[str], Source]:

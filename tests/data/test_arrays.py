@@ -102,7 +102,7 @@ UNEQUAL = {"inputs": {"x": VECTOR}, "targets": {"kind": np.arange(N - 1) % 3}}
         ({"inputs": {"x": VECTOR, "y": VECTOR[:5]}}, "inputs.y has 5 rows, but inputs.x has 20"),
         (
             {"inputs": {"x": np.array([{}] * N)}},
-            "inputs.x does not follow from its shape .20,. and dtype object",
+            "inputs.x is an array of Python objects: give numbers",
         ),
         ({"inputs": {"x": [[1, 2], [3]]}}, "inputs.x cannot be converted to an array"),
         ({"inputs": {"x": ["a"] * N}}, "inputs.x has dtype <U1: give numbers"),
