@@ -17,10 +17,6 @@ def _compile_cache() -> Path:
 # Before any backend starts: two devices for every test, and compiled programs kept between runs.
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_compilation_cache_dir", str(_compile_cache()))
-# Tests compile much and run it once: here and in the processes that they start, code is compiled
-# quickly. tests/objectives and tests/cca compile as users do.
-jax.config.update("jax_disable_most_optimizations", True)
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # tests compile small things
 
 _BESIDE = Path(__file__).parents[2] / "shared" / "data"
