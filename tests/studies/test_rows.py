@@ -104,9 +104,9 @@ def test_wrong_rows_are_refused(study, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"rows": {"a": {}}}, "defines no study: set `study = mmjax.studies.Study"),
-        ({"published": {}}, "defines no study"),
-        ({"study": {"rows": {}}}, "defines no study, only a dict of that name: set"),
+        ({"rows": {"a": {}}}, "does not define `study`: set `study = mmjax.studies.Study"),
+        ({"published": {}}, "does not define `study`"),
+        ({"study": {"rows": {}}}, "of the right type .it is a dict.: set"),
     ],
 )
 def test_a_file_without_a_study_object_is_refused(values, message):

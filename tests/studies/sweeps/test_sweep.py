@@ -238,7 +238,7 @@ def test_a_sweep_is_json(experiment):
 def test_the_sweep_of_a_file(experiment):
     module = types.ModuleType("my")
     module.__file__ = "my.py"
-    with pytest.raises(ConfigError, match=r"my\.py defines no sweep"):
+    with pytest.raises(ConfigError, match=r"my\.py does not define `sweep`"):
         sweep_of(module)
     module.sweep = make()
     assert sweep_of(module) == make()
