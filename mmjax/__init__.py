@@ -27,14 +27,14 @@ _PARTS = (
     "studies",
     "training",
 )
-_FUNCTIONS = ("load", "train")  # of mmjax.training.run
+_FUNCTIONS = ("load", "train")  # of mmjax.training.load
 
 
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return importlib.import_module(f"mmjax.{name}")
     if name in _FUNCTIONS:
-        return getattr(importlib.import_module("mmjax.training.run"), name)
+        return getattr(importlib.import_module("mmjax.training.load"), name)
     raise AttributeError(f"module 'mmjax' has no attribute {name!r}")
 
 

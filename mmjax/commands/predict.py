@@ -13,8 +13,9 @@ from mmjax.commands.arguments import data_folder
 from mmjax.data.npz import read_all
 from mmjax.errors import ConfigError
 from mmjax.training.config import from_json
+from mmjax.training.load import load
 from mmjax.training.overrides import load_module
-from mmjax.training.run import Run, load
+from mmjax.training.run import Run
 from mmjax.training.run_directory import RunDirectory
 
 _PRESENT, _MASK = "__present", "__mask"  # suffixes of the names of further arrays of a modality
