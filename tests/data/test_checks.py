@@ -85,6 +85,14 @@ CLASS, LABELS, NUMBER = Target("class", 3), Target("labels", 2), Target("number"
 )
 def test_targets_that_fit(values, target):
     labelled(values, target)
+    array = np.asarray(values)
+    unknown = np.isnan(array) if array.dtype.kind == "f" else np.zeros(array.shape, bool)
+    if target.kind != "number":
+        unknown |= array == -1
+    batch = Batch.of({}, np.arange(ROWS), targets={"t": array})
+    found = with_known_targets(batch, {"t": target}, "made")
+    np.testing.assert_array_equal(found.target_masks["t"], ~unknown)
+    assert found.targets["t"].dtype == target.dtype
 
 
 @pytest.mark.parametrize(

@@ -150,9 +150,11 @@ def with_heads(**heads):
 
 
 def test_it_fits_together():
-    prepare(EXPERIMENT, None)
+    heads = prepare(EXPERIMENT, None).abstract_state.params["model"]["heads"]
+    assert set(heads) == set(EXPERIMENT.data.targets)
     one = dataclasses.replace(EXPERIMENT.model, heads={"label": Classifier()})
-    prepare(changed(model=one, objectives=(CrossEntropy(),), evaluation=(Classification(),)), None)
+    alone = changed(model=one, objectives=(CrossEntropy(),), evaluation=(Classification(),))
+    assert set(prepare(alone, None).abstract_state.params["model"]["heads"]) == {"label"}
 
 
 @pytest.mark.parametrize(
