@@ -49,3 +49,27 @@ def test_gradient_goes_to_the_largest_of_each_window():
 def test_pools_masks():
     valid = jnp.asarray([[True, True, True, False, False, False]])
     assert max_pool(valid, axes=(1,)).tolist() == [[True, True, False]]
+
+
+@pytest.mark.parametrize("emitters", [True, False])
+def test_the_gradient_stands_however_the_compiler_rounds(emitters):
+    """Without optimisations XLA computes what is pooled twice, once with a fused multiply-add.
+
+    The gradient of `jnp.max` compares the two: it was NaN here.
+    """
+    rng = np.random.default_rng(0)
+    x, scale = rng.standard_normal((3, 9, 6, 4)), rng.standard_normal(4)
+    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": emitters}
+    gradient = jax.jit(
+        jax.grad(lambda x, scale: max_pool(x * scale + 0.3).sum()), compiler_options=options
+    )(np.float32(x), np.float32(scale))
+    # Each of the 4 x 3 windows passes the gradient to one of its elements.
+    chosen = np.asarray(gradient / np.float32(scale))
+    assert ((chosen == 0) | (np.abs(chosen - 1) < 1e-6)).all()
+    np.testing.assert_allclose(chosen.sum((1, 2)), np.full((3, 4), 12), rtol=1e-6)
+
+
+def test_not_a_number_stays():
+    for place in range(4):
+        x = jnp.zeros(4).at[place].set(jnp.nan)
+        assert np.isnan(max_pool(x, window=4, axes=(0,))).all()
