@@ -127,10 +127,7 @@ def value_and_gradients(name):
         found = LOSSES[name](x, y, labels, weight)
         return found if isinstance(found, tuple) else (found, ())
 
-    # How devices share the work is settled before code is generated; that need not be fast.
-    options = {"xla_backend_optimization_level": 0}
-    run = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-    return jax.jit(run, compiler_options=options)
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
 
 
 @functools.cache
