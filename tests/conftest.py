@@ -14,9 +14,9 @@ def _compile_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmjax-tests" / lock
 
 
-# Most of the time of these tests is compiling. Without optimisations that takes a third of the time,
-# and rounds in other places, which has found a wrong gradient. `XLA_FLAGS= python -m pytest` compiles
-# as users do; so do the studies of `make demo`. Processes that tests start inherit the flags.
+# Most of the time of these tests is compiling. Without optimisations that takes a third of it, and
+# rounds in other places: that found a wrong gradient. `XLA_FLAGS= python -m pytest` compiles as
+# users do, and so does `make demo`. Processes that tests start inherit the flags.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
