@@ -4,12 +4,8 @@ import dataclasses
 from typing import ClassVar, Literal
 
 import numpy as np
-import scipy.optimize
-import scipy.sparse
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from mmjax.errors import ConfigError, DataError, check_sizes
 from mmjax.evaluation.embeddings import check_target
@@ -151,6 +147,8 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     Raises:
         ConfigError: no records, or not one cluster for each label.
     """
+    from scipy.optimize import linear_sum_assignment  # here, because the import takes time
+
     classes, groups = np.asarray(labels), np.asarray(clusters)
     if classes.ndim != 1 or classes.shape != groups.shape or not classes.size:
         raise ConfigError(
@@ -162,7 +160,7 @@ def clustering_accuracy(labels: ArrayLike, clusters: ArrayLike) -> float:
     )
     counts = np.zeros((len(names), len(numbers)), np.int64)
     np.add.at(counts, (rows, columns), 1)
-    matched = scipy.optimize.linear_sum_assignment(counts, maximize=True)
+    matched = linear_sum_assignment(counts, maximize=True)
     return float(counts[matched].sum() / len(classes))
 
 
@@ -192,12 +190,15 @@ def spectral_embedding(
     Reference:
         Ng, Jordan and Weiss, On Spectral Clustering: Analysis and an algorithm, NIPS 2001.
     """
-    from sklearn.neighbors import kneighbors_graph  # here, because the import takes a second
+    from scipy.sparse import diags  # here, because the imports take a second
+    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse.linalg import LinearOperator, eigsh
+    from sklearn.neighbors import kneighbors_graph
 
     directed = kneighbors_graph(features, neighbours)
-    A: Int[scipy.sparse.csr_matrix, "N N"] = directed.maximum(directed.T)
+    A = directed.maximum(directed.T)
     degree = np.asarray(A.sum(axis=1)).ravel()
-    scale = scipy.sparse.diags(1 / np.sqrt(degree))
+    scale = diags(1 / np.sqrt(degree))
     S = (scale @ A @ scale).tocsr()
     components, member = connected_components(A, directed=False)
     known = np.zeros((len(degree), components))

@@ -31,13 +31,13 @@ experiment = Experiment(
     objectives=(CrossEntropy(), DCCA(weight=0.1, views=views), NOI(weight=0.01, views=views)),
     optimizer=AdamW(schedule=Cosine(warmup_steps=5)),
     training=Training(
-        steps=240, batch_size=32, log_every=1, eval_every=40, save_every=15, monitor="accuracy"
+        steps=150, batch_size=32, log_every=1, eval_every=25, save_every=10, monitor="accuracy"
     ),
     evaluation=(Classification(), HeldOutCorrelation(views=views, k=4)),
     transforms=(DropModality("left", 0.2),),
 )
 """
-STEPS = 240
+STEPS = 150
 # Trains each of the run directories named, and prints the status of each.
 COMMANDS = """
 import sys
@@ -86,7 +86,7 @@ def steps_logged(run):
 
 def send_at_a_random_step(process, run, number, after=0):
     """Waits for a random number of steps to be logged, then sends a signal; returns that number."""
-    moment = random.SystemRandom().randint(after + 2, after + 50)
+    moment = random.SystemRandom().randint(after + 2, after + 30)
     while steps_logged(run) < moment:
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.0005)
