@@ -79,7 +79,7 @@ def tables(folder: Path) -> dict[str, str]:
     return {name: re.sub(r"\d{4}-\d\d-\d\d", "DAY", text) for name, text in contents.items()}
 
 
-def test_a_study_killed_twice_ends_with_the_same_tables(tmp_path, ablate):
+def test_a_study_that_was_killed_ends_with_the_same_tables(tmp_path, ablate):
     begun = time.monotonic()
     # Two rows at a time, and one that starts from the second of them.
     words = ("--jobs", "2", "--rows", "both,left, longer", "--seeds", "1")
@@ -92,25 +92,24 @@ def test_a_study_killed_twice_ends_with_the_same_tables(tmp_path, ablate):
     (tmp_path / "killed").mkdir()
     (tmp_path / "killed/grid.py").write_text(GRID.replace("ROWS", STAGE))
     command = [sys.executable, "-m", "mmjax.cli", "ablate", "grid.py", "--run-dir", "study", *words]
-    moments = [random.uniform(0.0, 0.5) * took for _ in range(2)]
-    for moment in moments:  # after the first cells have begun
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        killed = subprocess.Popen(command, cwd=tmp_path / "killed", **pipes)
-        next((line for line in killed.stdout if " to run, " in line), "")
-        time.sleep(moment)
-        os.kill(killed.pid, signal.SIGKILL)
-        killed.communicate()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    killed = subprocess.Popen(command, cwd=tmp_path / "killed", **pipes)
+    next((line for line in killed.stdout if " to run, " in line), "")
+    moment = random.uniform(0.0, 0.8) * took  # after the first cells have begun
+    time.sleep(moment)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
     code, _, err = ablate(*words, rows=STAGE, name="killed")
     assert code == 0, err
-    assert tables(tmp_path / "killed") == tables(tmp_path / "undisturbed"), moments
+    assert tables(tmp_path / "killed") == tables(tmp_path / "undisturbed"), moment
     for path in (tmp_path / "undisturbed/study").rglob("metrics.jsonl"):
         twin = tmp_path / "killed/study" / path.relative_to(tmp_path / "undisturbed/study")
-        assert twin.read_bytes() == path.read_bytes(), moments
+        assert twin.read_bytes() == path.read_bytes(), moment
 
 
 def test_a_cell_that_fails_is_recorded_and_the_others_run_on(tmp_path, ablate):
     rows = '"steep": {"optimizer": SGD(1e30)}, "on it": Stage("steep")'
-    words = ("--jobs", "2", "--seeds", "1")
+    words = ("--jobs", "2", "--seeds", "1", "--rows", "left,on it")
     code, out, err = ablate(*words, rows=rows)
     study = tmp_path / "a/study"
     assert code == 1
@@ -118,7 +117,7 @@ def test_a_cell_that_fails_is_recorded_and_the_others_run_on(tmp_path, ablate):
     assert err.count("\n") == 1
     assert "steep, seed 0: failed: The " in out
     found = {row["name"]: row for row in json.loads((study / "results.json").read_text())["rows"]}
-    assert [len(row["runs"]) for row in found.values()] == [1, 1, 0, 0]
+    assert [len(row["runs"]) for row in found.values()] == [1, 0, 0]
     assert "is not finite" in found["steep"]["failed"][0]["reason"]
     assert found["on it"]["failed"][0]["reason"] == (
         "The run that it starts from, 'steep/seed0', failed."
@@ -128,9 +127,9 @@ def test_a_cell_that_fails_is_recorded_and_the_others_run_on(tmp_path, ablate):
     # A failed cell is tried again, and the rest is not.
     code, out, err = ablate(*words, "--dry-run", rows=rows)
     assert code == 0, err
-    assert "both/seed0: finished\n" in out
+    assert "left/seed0: finished\n" in out
     assert "steep/seed0: to run again; it failed: The " in out
-    assert re.search(r"4 cells, 2 to run, about .* of training with --jobs 2", out)
+    assert re.search(r"3 cells, 2 to run, about .* of training with --jobs 2", out)
 
 
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path, ablate):

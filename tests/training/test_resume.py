@@ -31,7 +31,7 @@ experiment = Experiment(
     objectives=(CrossEntropy(), DCCA(weight=0.1, views=views), NOI(weight=0.01, views=views)),
     optimizer=AdamW(schedule=Cosine(warmup_steps=5)),
     training=Training(
-        steps=150, batch_size=32, log_every=1, eval_every=25, save_every=10, monitor="accuracy"
+        steps=150, batch_size=32, log_every=1, eval_every=50, save_every=10, monitor="accuracy"
     ),
     evaluation=(Classification(), HeldOutCorrelation(views=views, k=4)),
     transforms=(DropModality("left", 0.2),),
