@@ -6,6 +6,8 @@ Reference:
 """
 
 import dataclasses
+import functools
+import importlib.util
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +17,23 @@ from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Target
 
 _SIZES = {"train": 1_197, "valid": 200, "test": 400}
 _SPLIT_SEED = 0  # of the permutation that makes the splits, the same for all users
+_FILE = "datasets/data/digits.csv.gz"  # inside scikit-learn: a row of 64 pixels and the digit
+
+
+@functools.cache
+def _digits() -> np.ndarray:
+    """[1797, 65]: pixels from 0 to 16, and the digit.
+
+    Read without `sklearn.datasets.load_digits`, as the import of scikit-learn takes most of a
+    second in every process of a study.
+    """
+    package = importlib.util.find_spec("sklearn")
+    file = Path(package.origin).parent / _FILE if package and package.origin else Path(_FILE)
+    if file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits  # of another version, which keeps it elsewhere
+
+    return np.column_stack(load_digits(return_X_y=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +69,15 @@ class DigitsHalves(Dataset):
     def load(self, split: str, folder: Path | None = None) -> ArraySource:
         """Opens a split; `folder` is not used. See `Dataset.load`."""
         self.check_split(split)
-        from sklearn.datasets import load_digits  # here, because the import takes a second
-
-        digits = load_digits()
-        order = np.random.default_rng(_SPLIT_SEED).permutation(len(digits.target))
+        digits = _digits()
+        order = np.random.default_rng(_SPLIT_SEED).permutation(len(digits))
         end = np.cumsum(list(_SIZES.values()))[list(_SIZES).index(split)]
-        rows = order[end - _SIZES[split] : end]
-        images = digits.images[rows].astype(np.float32) / 16
+        rows = digits[order[end - _SIZES[split] : end]]
+        images = rows[:, :64].reshape(-1, 8, 8).astype(np.float32) / 16
         return ArraySource(
             inputs={
                 "left": images[:, :, :4].reshape(len(rows), 32),
                 "right": images[:, :, 4:].reshape(len(rows), 32),
             },
-            targets={"label": digits.target[rows].astype(np.int32)},
+            targets={"label": rows[:, 64].astype(np.int32)},
         )

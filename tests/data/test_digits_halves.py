@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
-from mmjax.data import DigitsHalves
+from mmjax.data import DigitsHalves, digits_halves
 
 
 def whole(split):
@@ -14,7 +15,10 @@ def rejoin(batch):
     return np.concatenate([left, right], axis=2)
 
 
-def test_the_splits_together_are_the_digits_each_once():
+@pytest.mark.parametrize("file", [digits_halves._FILE, "elsewhere/digits.csv.gz"])
+def test_the_splits_together_are_the_digits_each_once(monkeypatch, file):
+    monkeypatch.setattr(digits_halves, "_FILE", file)
+    digits_halves._digits.cache_clear()
     batches = [whole(split) for split in DigitsHalves.splits]
     assert [len(batch.ids) for batch in batches] == [1197, 200, 400]
     made = np.concatenate([rejoin(batch).reshape(-1, 64) * 16 for batch in batches])
