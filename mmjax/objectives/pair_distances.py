@@ -149,7 +149,7 @@ def relative_distance(
 
     Returns:
         The loss, from 0 to 2 (1 for orthogonal partners), in float32 (float64 for float64 views).
-        Two vectors of zeros have the distance 0 and the gradient 0.
+        Two vectors of zeros (below 1e-38 in float32) have the distance 0 and the gradient 0.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ.
@@ -159,8 +159,7 @@ def relative_distance(
         first term of DistAE-1.
     """
     z1, z2, rows = _rows(z1, z2, weight)
-    largest = jnp.maximum(jnp.abs(z1).max(axis=1), jnp.abs(z2).max(axis=1))
-    scale = jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))[:, None]
+    scale = _scale(z1, z2)
     z1, z2 = z1 / scale, z2 / scale  # the ratio is unchanged, and no square overflows
     squared_lengths = jnp.sum(jnp.square(z1) + jnp.square(z2), axis=1)
     squared_distance = jnp.sum(jnp.square(z1 - z2), axis=1)
@@ -199,10 +198,20 @@ def unit_distance(
 
 
 def _unit(z: jax.Array) -> jax.Array:
-    largest = jnp.abs(z).max(axis=1, keepdims=True)
-    z = z / jax.lax.stop_gradient(jnp.where(largest > 0, largest, 1))
+    z = z / _scale(z)
     square = jnp.sum(jnp.square(z), axis=1, keepdims=True)
     return jnp.where(square > 0, z * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
+
+
+def _scale(*views: jax.Array) -> jax.Array:
+    """[B, 1] the largest absolute value of each row.
+
+    1 in rows below the smallest normal number, which CPUs count as zeros: the gradient of a row is
+    divided by its scale, and would overflow there.
+    """
+    largest = jnp.max(jnp.stack([jnp.abs(z).max(axis=1) for z in views]), axis=0)
+    normal = largest >= jnp.finfo(largest.dtype).tiny
+    return jax.lax.stop_gradient(jnp.where(normal, largest, 1))[:, None]
 
 
 def _rows(
