@@ -26,6 +26,7 @@ class Training:
         batch_size: examples per step, over all devices.
         seed: seed of parameters, dropout and the order of the data.
         precision: of the model's computation; parameters, objectives and optimizer are float32.
+            GPUs of NVIDIA multiply float32 in TF32, unless JAX_DEFAULT_MATMUL_PRECISION=highest.
         log_every: steps between two lines of training metrics.
         eval_every: steps between two evaluations on `valid`; 0 evaluates at the end only.
         save_every: steps between two checkpoints; 0 saves at evaluations and at the end.
@@ -36,6 +37,9 @@ class Training:
         mesh: how many devices share the batch, the parameters and the layers.
         data_threads: threads that read and batch the data.
         data_workers: processes that do so instead of threads; 0 for threads.
+        deterministic: whether a GPU computes the same bits every time, which exact resume needs.
+            False lets XLA choose kernels by their speed of the day, and atomic sums. CPUs always
+            compute the same bits.
         tensorboard: whether to write TensorBoard events as well (needs the extra `tensorboard`).
     """
 
@@ -52,6 +56,7 @@ class Training:
     mesh: Mesh = Mesh()
     data_threads: int = 2
     data_workers: int = 0
+    deterministic: bool = True
     tensorboard: bool = False
 
     def __post_init__(self) -> None:

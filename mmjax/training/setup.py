@@ -118,7 +118,7 @@ class Setup:
 
     def create_state(self) -> TrainState:
         """A newly initialised state, sharded over the mesh."""
-        return create_state(self._make, self.mesh)
+        return create_state(self._make, self.mesh, self._compiler_options)
 
     def train_batches(self) -> grain.DatasetIterator[Batch]:
         """The endless iterator over training batches; the caller closes it."""
@@ -145,7 +145,18 @@ class Setup:
     def compile_step(self) -> jax.stages.Wrapped:
         """The jitted train step; it donates (reuses the memory of) the given state."""
         shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
-        return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
+        return jax.jit(
+            train_step,
+            donate_argnums=0,
+            out_shardings=(shardings, None),
+            compiler_options=self._compiler_options,
+        )
+
+    @cached_property
+    def _compiler_options(self) -> dict[str, Any] | None:
+        if self.experiment.training.deterministic and jax.default_backend() == "gpu":
+            return {"xla_gpu_deterministic_ops": True}
+        return None
 
     @cached_property
     def _eval_step(self) -> Callable[[Reads], Any]:
@@ -159,7 +170,7 @@ class Setup:
                     outputs = dataclasses.replace(outputs, generated=written)
                 return reads.select(outputs)
 
-            return jax.jit(step)
+            return jax.jit(step, compiler_options=self._compiler_options)
 
         return lru_cache(step_for)
 

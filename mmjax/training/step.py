@@ -133,11 +133,19 @@ def abstract_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> T
     )
 
 
-def create_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:
-    """Makes a state in one jitted call, sharded from the start."""
+def create_state(
+    make: Callable[[], TrainState], mesh: jax.sharding.Mesh, options: dict[str, Any] | None = None
+) -> TrainState:
+    """Makes a state in one jitted call, sharded from the start.
+
+    Args:
+        make: of `state_maker`.
+        mesh: the devices.
+        options: of the compiler.
+    """
     shardings = state_shardings(jax.eval_shape(make), mesh)
     with jax.set_mesh(mesh):
-        return jax.jit(make, out_shardings=shardings)()
+        return jax.jit(make, out_shardings=shardings, compiler_options=options)()
 
 
 def merged(state: TrainState, params: Any) -> Learner:
