@@ -59,7 +59,7 @@ from mmjax.errors import ConfigError
 from mmjax.models import DualEncoder
 from mmjax.objectives import DCCA, SquaredDCCA, dcca_loss, squared_cca_loss
 from mmjax.structs import Batch
-from mmjax.training.run_directory import environment
+from mmjax.training.provenance import environment
 from mmjax.training.step import state_maker, train_step
 
 BATCH, RIDGE = 4096, 1e-4

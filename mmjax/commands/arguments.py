@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,11 +34,9 @@ def read_experiment(
     return module, experiment
 
 
-def choose_run_dir(parsed: argparse.Namespace, name: str) -> Path:
-    """The directory in --run-dir, or a new one, runs/<name>-<time>."""
-    if parsed.run_dir:
-        return Path(parsed.run_dir)
-    return fresh_run_dir(name)
+def choose_run_dir(parsed: argparse.Namespace, name: str) -> AbstractContextManager[Path]:
+    """The directory in --run-dir, or a new one, runs/<name>-<time>, removed if nothing is in it."""
+    return nullcontext(Path(parsed.run_dir)) if parsed.run_dir else fresh_run_dir(name)
 
 
 def split_names(option: str, known: Collection[str]) -> list[str]:

@@ -18,15 +18,15 @@ from mmjax.commands.arguments import (
 from mmjax.errors import ConfigError
 from mmjax.training.loop import train
 from mmjax.training.overrides import load_module
+from mmjax.training.provenance import environment
 from mmjax.training.restore import evaluate_run
-from mmjax.training.run_directory import environment
 
 
 def train_experiment(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     """`mmjax train`: trains and evaluates an experiment in a run directory."""
-    _, experiment = read_experiment(parsed, rest)
-    run_dir = choose_run_dir(parsed, experiment.name)
-    result = train(experiment, run_dir, data_folder(parsed), ["mmjax", *parsed.words])
+    module, experiment = read_experiment(parsed, rest)
+    with choose_run_dir(parsed, experiment.name) as run_dir:
+        result = train(experiment, run_dir, data_folder(parsed), ["mmjax", *parsed.words], module)
     print_metrics(result["metrics"])
     command = f"mmjax report {shlex.quote(str(run_dir))}"
     print(f"The run is in {run_dir}; `{command}` writes a report.")

@@ -37,26 +37,26 @@ def ablate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
                 f"The column {name!r} is not a metric of a split: write split and metric, as in "
                 "'test/accuracy'."
             )
-    study_dir = choose_run_dir(parsed, experiment.name)
-    plan = ablation.Ablation(
-        study,
-        experiment,
-        title=((module.__doc__ or "").strip() or experiment.name).splitlines()[0],
-        study_dir=study_dir,
-        seeds=study.seeds if parsed.seeds is None else parsed.seeds,
-        only=split_names(parsed.rows or "", study.rows or (experiment.name,)),
-        jobs=parsed.jobs,
-        folder=data_folder(parsed),
-        definitions=Path(parsed.experiment),
-        command=["mmjax", *parsed.words],
-    )
-    if parsed.dry_run:
-        print("\n".join(ablation.dry_run(plan)))
-        return
-    results = ablation.ablate(plan)
-    print(f"The study is in {study_dir}: table.md, table.csv, results.json, report.html.")
-    print_table(results, columns)
-    ablation.refuse_failed(plan)
+    with choose_run_dir(parsed, experiment.name) as study_dir:
+        plan = ablation.Ablation(
+            study,
+            experiment,
+            title=((module.__doc__ or "").strip() or experiment.name).splitlines()[0],
+            study_dir=study_dir,
+            seeds=study.seeds if parsed.seeds is None else parsed.seeds,
+            only=split_names(parsed.rows or "", study.rows or (experiment.name,)),
+            jobs=parsed.jobs,
+            folder=data_folder(parsed),
+            definitions=Path(parsed.experiment),
+            command=["mmjax", *parsed.words],
+        )
+        if parsed.dry_run:
+            print("\n".join(ablation.dry_run(plan)))
+            return
+        results = ablation.ablate(plan)
+        print(f"The study is in {study_dir}: table.md, table.csv, results.json, report.html.")
+        print_table(results, columns)
+        ablation.refuse_failed(plan)
 
 
 def sweep(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -64,21 +64,21 @@ def sweep(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     from mmjax.studies.sweeps import plan, search  # reports if Optuna, an extra, is missing
 
     module, experiment = read_experiment(parsed, rest)
-    sweep_dir = choose_run_dir(parsed, experiment.name)
-    sweep_plan = plan.SweepPlan(
-        sweep_of(module),
-        experiment,
-        sweep_dir,
-        parsed.trials,
-        Path(parsed.experiment),
-        workers=parsed.workers,
-        folder=data_folder(parsed),
-        overrides=rest,
-        command=["mmjax", *parsed.words],
-    )
-    summary = search.run_sweep(sweep_plan)
-    search.print_sweep(summary)
-    print(f"The sweep is in {sweep_dir}: best.py, sweep.json, report.html.")
+    with choose_run_dir(parsed, experiment.name) as sweep_dir:
+        sweep_plan = plan.SweepPlan(
+            sweep_of(module),
+            experiment,
+            sweep_dir,
+            parsed.trials,
+            Path(parsed.experiment),
+            workers=parsed.workers,
+            folder=data_folder(parsed),
+            overrides=rest,
+            command=["mmjax", *parsed.words],
+        )
+        summary = search.run_sweep(sweep_plan)
+        search.print_sweep(summary)
+        print(f"The sweep is in {sweep_dir}: best.py, sweep.json, report.html.")
 
 
 def ensemble(parsed: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mmjax.data.arrays import Arrays
-from mmjax.data.dataset import Dataset, Target
+from mmjax.data.dataset import ArraySource, Dataset, Target
 from mmjax.data.digits_halves import DigitsHalves
 from mmjax.data.files import FOLDER_VARIABLE, require, sha256
 from mmjax.data.mfeat import Mfeat
@@ -34,7 +34,8 @@ _CLASSES: tuple[type[Dataset], ...] = (
 )
 DATASETS: Mapping[str, type[Dataset]] = MappingProxyType({cls.name: cls for cls in _CLASSES})
 
-_HASHED_EXAMPLES = 64  # of every split of a built-in data set
+_HASHED_EXAMPLES = 64  # of every split of a data set without files that is not in memory
+_HASHED_AT_ONCE = 1024
 
 
 def find(name: str) -> type[Dataset]:
@@ -135,8 +136,8 @@ def fingerprint(dataset: Dataset, folder: Path | None) -> dict[str, str]:
 
     Returns:
         Every name in `about.files` -> SHA-256 of the file that was found. For a data set without
-        files: `name/split` -> SHA-256 over its size and first 64 examples, which changes with its
-        config, with the package that ships it, and with NumPy's random numbers.
+        files: `name/split` -> SHA-256 over its size and its examples, of which a source that is not
+        an `ArraySource` gives 64, spread over the split.
 
     Raises:
         DataError: a file is missing.
@@ -151,9 +152,14 @@ def fingerprint(dataset: Dataset, folder: Path | None) -> dict[str, str]:
 
 def _content(dataset: Dataset, split: str, folder: Path | None) -> str:
     source = dataset.load(split, folder)
-    digest = hashlib.sha256(str(len(source)).encode())
-    batch = source.take(np.arange(min(len(source), _HASHED_EXAMPLES)))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+    count = len(source)
+    digest = hashlib.sha256(str(count).encode())
+    chosen = np.arange(count)
+    if not isinstance(source, ArraySource):  # whose examples may take time to make
+        chosen = np.unique(np.linspace(0, count - 1, _HASHED_EXAMPLES).astype(int))
+    for start in range(0, len(chosen), _HASHED_AT_ONCE):
+        batch = source.take(chosen[start : start + _HASHED_AT_ONCE])
+        for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+            digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape}".encode())
+            digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()

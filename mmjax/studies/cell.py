@@ -58,7 +58,8 @@ def main(words: Sequence[str]) -> int:
         else:
             config = RunDirectory(parsed.folder).read("config.json")
             experiment = _experiment(config, definitions, parsed.folder / "config.json")
-            train(experiment, parsed.folder, parsed.data_dir, shlex.split(parsed.command))
+            command = shlex.split(parsed.command)
+            train(experiment, parsed.folder, parsed.data_dir, command, definitions)
     except UserError as error:
         print(f"mmjax: {' '.join(str(error).split())}", file=sys.stderr)
         return INTERRUPTED if isinstance(error, Interrupted) else error.exit_status

@@ -50,7 +50,8 @@ class Launch:
 
     def words(self, *what: str) -> list[str]:
         """The command line of a process."""
-        words = [sys.executable, "-m", "mmjax.studies.cell", *what]
+        # -P: a file of the current folder, such as random.py, must not hide a library.
+        words = [sys.executable, "-P", "-m", "mmjax.studies.cell", *what]
         words += ["--definitions", str(self.definitions)] if self.definitions else []
         words += ["--data-dir", str(self.folder)] if self.folder else []
         return words

@@ -5,14 +5,17 @@ SHA-256 of every file. It is written under a temporary name and then renamed, so
 or a full disk leaves the earlier checkpoints unchanged.
 """
 
+import glob
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
+import tempfile
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +99,10 @@ class Checkpoints:
         try:
             self._sweep()
             self.folder.mkdir(parents=True, exist_ok=True)
-            ocp.save_checkpointables(
-                draft.absolute(), {"state": flat, "data": data}, overwrite=True
-            )
+            with _without_wildcards(self.folder) as folder:
+                ocp.save_checkpointables(
+                    folder / draft.name, {"state": flat, "data": data}, overwrite=True
+                )
             manifest = {
                 "step": step,
                 "facts": facts,
@@ -179,7 +183,8 @@ class Checkpoints:
     def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
         folder = self.folder / str(step)
         try:
-            return ocp.load_checkpointables(folder.absolute(), wanted)
+            with _without_wildcards(folder) as readable:
+                return ocp.load_checkpointables(readable, wanted)
         except Exception as error:  # Orbax and TensorStore raise many kinds
             self.verify(step)  # the files may have been deleted since they were verified
             raise RunError(
@@ -230,6 +235,23 @@ class Checkpoints:
         then = f"to continue from step {others[-1]}" if others else "to start from the beginning"
         fix = self._fix or f"delete that folder and run the same command again {then}"
         return RunError(f"The checkpoint {self.folder / str(step)} is damaged ({what}): {fix}.")
+
+
+@contextmanager
+def _without_wildcards(folder: Path) -> Iterator[Path]:
+    """An absolute path of a folder that a glob pattern can begin with.
+
+    Orbax (etils 1.15) looks for files by patterns that begin with the path, unescaped, so that it
+    finds nothing below a folder such as `[2026]`.
+    """
+    folder = folder.absolute()
+    if glob.escape(str(folder)) == str(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="mmjax-") as place:
+        link = Path(place) / "folder"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
 
 
 def named_leaves(state: TrainState) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 import dataclasses
 import importlib
 import math
+import sys
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Literal, Union
 
 from mmjax.errors import ConfigError
+
+EXPERIMENT_MODULE = "experiment_"  # how the names of modules begin that experiment files become
 
 _NAMES = {int: "a whole number", float: "a number", str: "a string", bool: "True or False"}
 
@@ -21,17 +25,25 @@ def to_json(value: Any, path: str = "config") -> Any:
         path: its dotted name, for the message.
 
     Raises:
-        ConfigError: JSON cannot hold a value.
+        ConfigError: JSON cannot hold a value, or `from_json` could not make it again.
     """
     if hasattr(value, "as_config"):  # values too large for a config, such as arrays, summarised
         value = value.as_config()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         cls = type(value)
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        if "." in cls.__qualname__:
+            raise ConfigError(
+                f"{path} is of the class {cls.__qualname__}, which no other program can find: "
+                "move the class to the top level of its file."
+            )
+        made_from = [field.name for field in dataclasses.fields(value) if field.init]
+        fields = {name: getattr(value, name) for name in made_from}
         return {"type": f"{cls.__module__}.{cls.__qualname__}"} | _items(fields, path)
     if isinstance(value, Mapping):
         return _items(value, path)
-    if isinstance(value, tuple | list):
+    if isinstance(value, list):
+        raise ConfigError(f"{path} is a list: declare it as a tuple, and give it a tuple.")
+    if isinstance(value, tuple):
         return [to_json(item, f"{path}.{index}") for index, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{path} is {value}: choose a finite number.")
@@ -85,18 +97,43 @@ def from_json(value: Any, definitions: ModuleType | None = None) -> Any:
 
 def _class_of(path: Any, definitions: ModuleType | None) -> type:
     module_name, _, name = str(path).rpartition(".")
-    cls = getattr(definitions, name, None)
     if module_name.startswith("mmjax."):
         try:
             cls = getattr(importlib.import_module(module_name), name, None)
         except (ImportError, ValueError):
             cls = None
+    else:
+        cls = _users_class(module_name, name, definitions)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ConfigError(
             f"The config uses {path!r}, which mmjax does not define: give the experiment file that "
             "defines it with --experiment FILE.py, or use the version of mmjax in environment.json."
         )
     return cls
+
+
+def _users_class(module_name: str, name: str, definitions: ModuleType | None) -> Any:
+    """The class of this name in `definitions`, or in a module that it imports; None if absent.
+
+    A file may be renamed, so its own classes are found by their name alone. A class of another
+    module is not: `nets.MLP` is not the `MLP` that the file defines.
+    """
+    if definitions is None:
+        return None
+    cls = getattr(definitions, name, None)
+    defined_in = getattr(cls, "__module__", None)
+    if defined_in == module_name:
+        return cls
+    stem = Path(str(getattr(definitions, "__file__", ""))).stem
+    if defined_in in (definitions.__name__, "__main__") and (
+        module_name == "__main__"
+        or module_name.startswith(EXPERIMENT_MODULE)
+        or module_name.rpartition(".")[2] == stem
+    ):
+        return cls
+    if any(getattr(part, "__name__", "") == module_name for part in vars(definitions).values()):
+        return getattr(sys.modules.get(module_name), name, None)
+    return None
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

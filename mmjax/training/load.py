@@ -1,6 +1,7 @@
 """From an experiment, or a run directory, to a `Run` that Python programs use."""
 
 import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,8 +37,8 @@ def train(
             experiment do not fit, a `DataError` if data is missing or damaged, a `RunError` if the
             run cannot continue.
     """
-    path = Path(run_dir) if run_dir else fresh_run_dir(experiment.name)
-    fit(experiment, path, resolve_folder(str(data_dir) if data_dir else None))
+    with nullcontext(Path(run_dir)) if run_dir else fresh_run_dir(experiment.name) as path:
+        fit(experiment, path, resolve_folder(str(data_dir) if data_dir else None))
     return open_run(path, experiment.name, experiment.data, experiment.model, experiment.training)
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -24,7 +25,8 @@ from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment, untrained_heads
 from mmjax.training.progress import Clock, Reporter, tensorboard
-from mmjax.training.run_directory import RunDirectory, environment, write_interface
+from mmjax.training.provenance import code_files, environment, note_environment
+from mmjax.training.run_directory import RunDirectory, write_interface
 from mmjax.training.setup import Setup, prepare
 from mmjax.training.signals import stop_signal
 from mmjax.training.start import Origin, find_origin
@@ -42,6 +44,7 @@ def train(
     run_dir: str | Path,
     folder: str | Path | None = None,
     command: Sequence[str] = (),
+    definitions: ModuleType | None = None,
 ) -> dict[str, Any]:
     """Trains and evaluates an experiment in a run directory; continues an unfinished run.
 
@@ -50,6 +53,8 @@ def train(
         run_dir: the run directory; may hold an unfinished run of the same config.
         folder: the folder of raw data, or None.
         command: the command line, for `environment.json`.
+        definitions: the module of the experiment's file, of which a copy is kept with the run; by
+            default the program that runs.
 
     Returns:
         The content of `result.json`: name, metrics, directions, details, steps, seconds, seed.
@@ -79,34 +84,17 @@ def train(
             origin = find_origin(experiment.start, setup.abstract_state, run_dir)
         directory.claim(config)
         write_interface(directory, experiment.data)
-        found = environment(command, fingerprint(experiment.data, folder))
-        _note_environment(directory, found | ({"start": origin.provenance()} if origin else {}))
+        code = code_files(experiment, definitions)
+        found = environment(command, fingerprint(experiment.data, folder), code)
+        found |= {"start": origin.provenance()} if origin else {}
+        for sentence in note_environment(directory, found, code):
+            print(f"mmjax: {sentence}", file=sys.stderr)
         with stop_signal() as stopped:
             run = _Run(setup, directory, origin)
             run.to_the_end(stopped)
             return run.finish()
     finally:
         directory.release()
-
-
-def _note_environment(directory: RunDirectory, now: dict[str, Any]) -> None:
-    """Writes `environment.json`; raises a RunError if the data has changed since the run began.
-
-    The entry `start`, the run whose parameters this one began with, is kept.
-    """
-    if (directory.path / "environment.json").exists():
-        noted = directory.read("environment.json")
-        if "start" in noted:
-            now = {"start": noted["start"]} | now
-        before = noted.get("data") or {}
-        if before != now["data"]:
-            changed = [name for name, found in now["data"].items() if before.get(name) != found]
-            raise RunError(
-                f"The data of the run in {directory.path} has changed since the run began "
-                f"({', '.join(changed)}): restore these files, or start a new run with another "
-                "--run-dir."
-            )
-    directory.write("environment.json", now)
 
 
 @dataclasses.dataclass

@@ -15,13 +15,16 @@ from typing import Any, TypeVar
 import tyro
 
 from mmjax.errors import ConfigError, UserError, unknown_name
+from mmjax.training.config import EXPERIMENT_MODULE
 from mmjax.training.experiment import Experiment
 
 Config = TypeVar("Config")
 
 
 def load_module(path: str | Path) -> types.ModuleType:
-    """Runs an experiment file (trusted: it is the user's own code).
+    """Runs an experiment file, which is trusted: it is the user's own code.
+
+    It may import the files beside it.
 
     Raises:
         ConfigError: the file cannot be read, or fails; names the line.
@@ -36,9 +39,12 @@ def load_module(path: str | Path) -> types.ModuleType:
             "experiments/digits_dcca.py."
         ) from error
     # Python finds the module of a dataclass by name, so the name must be unique.
-    module = types.ModuleType(f"experiment_{path.stem}")
+    module = types.ModuleType(f"{EXPERIMENT_MODULE}{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:  # last, so that a file there does not hide a library
+        sys.path.append(beside)
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except SyntaxError as error:

@@ -5,11 +5,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+from mmjax.data.catalogue import fingerprint
 from mmjax.errors import RunError
 from mmjax.evaluation import evaluate
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import from_json
 from mmjax.training.experiment import Experiment, check
+from mmjax.training.provenance import ENVIRONMENT, check_data
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.setup import Setup
 from mmjax.training.sharding import Mesh
@@ -36,10 +38,12 @@ def restore_run(
         split: a split that the data set must have, or None.
 
     Raises:
-        RunError: the directory has no run or no checkpoint, or is damaged.
+        RunError: the directory has no run or no checkpoint, or is damaged, or the data is not what
+            the run was trained on.
         ConfigError: this version cannot make the config, or the split does not exist.
     """
-    experiment = from_json(RunDirectory(run_dir).config(), definitions)
+    directory = RunDirectory(run_dir)
+    experiment = from_json(directory.config(), definitions)
     if not isinstance(experiment, Experiment):
         raise RunError(
             f"The file {run_dir / 'config.json'} does not hold an experiment: give a directory "
@@ -51,6 +55,8 @@ def restore_run(
     check(experiment)
     if split is not None:
         experiment.data.check_split(split)
+    if (run_dir / ENVIRONMENT).exists():
+        check_data(run_dir, directory.read(ENVIRONMENT), fingerprint(experiment.data, folder))
     checkpoints = Checkpoints(run_dir / "checkpoints")
     steps = checkpoints.steps()
     if not steps:

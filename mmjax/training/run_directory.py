@@ -1,22 +1,16 @@
 """The run directory: the files of a run, from which it can also be continued."""
 
 import datetime
-import importlib.metadata
 import itertools
 import json
 import math
 import os
-import platform
 import re
-import shlex
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
-
-import jax
 
 from mmjax import __version__
 from mmjax.data import Dataset, DescribedData
@@ -27,7 +21,6 @@ from mmjax.training.locks import lock_file
 RESULT = "result.json"
 INTERFACE = "interface.json"  # the modalities and targets of the model
 OLDEST = (0, 2, 0)  # the oldest version of mmjax whose runs can be read
-LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 
 
 class RunDirectory:
@@ -168,6 +161,13 @@ class RunDirectory:
                 draft.unlink(missing_ok=True)
                 raise
 
+    def copy(self, source: Path, name: str) -> None:
+        """Copies a file into the directory; RunError if it cannot be written."""
+        target = self.path / name
+        with self._writing(name):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+
     def append(self, name: str, line: Mapping[str, float | int]) -> None:
         """Adds a line to a JSONL file; a number that is not finite becomes null.
 
@@ -225,59 +225,39 @@ class RunDirectory:
             ) from error
 
 
-def fresh_run_dir(name: str) -> Path:
-    """A directory runs/<name>-<time> that does not exist yet."""
+@contextmanager
+def fresh_run_dir(name: str) -> Iterator[Path]:
+    """Makes the directory runs/<name>-<time>, which no other process has; removes it if left empty.
+
+    Raises:
+        RunError: it cannot be made.
+    """
     time = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    fresh = Path("runs") / f"{name}-{time}"
-    for number in itertools.count(2):  # for runs that start within the same second
-        if not fresh.exists():
-            break
-        fresh = fresh.with_name(f"{name}-{time}-{number}")
-    return fresh
+    for number in itertools.count(1):  # for runs that start within the same second
+        fresh = Path("runs") / (f"{name}-{time}" + (f"-{number}" if number > 1 else ""))
+        try:
+            fresh.mkdir(parents=True)
+        except FileExistsError:
+            if not fresh.is_dir():  # `runs` itself is a file
+                raise _cannot_make(fresh, "a file is in the way") from None
+            continue
+        except OSError as error:
+            raise _cannot_make(fresh, str(error.strerror)) from error
+        break
+    try:
+        yield fresh
+    finally:
+        for folder in (fresh, fresh.parent):
+            with suppress(OSError):  # not empty
+                folder.rmdir()
+
+
+def _cannot_make(path: Path, reason: str) -> RunError:
+    return RunError(
+        f"The run directory {path} cannot be made ({reason}): name another with --run-dir."
+    )
 
 
 def write_interface(directory: RunDirectory, data: Dataset) -> None:
     """Saves the modalities and targets, so that the model can be used without its data set."""
     directory.write(INTERFACE, to_json(DescribedData.of(data)))
-
-
-def environment(command: Sequence[str], data: Mapping[str, str]) -> dict[str, Any]:
-    """Command, versions, machine and data of a run: what its result depends on beside the config.
-
-    Args:
-        command: the command line.
-        data: file -> SHA-256, for the data that was read.
-    """
-    return {
-        "command": shlex.join(command),
-        "versions": {"mmjax": __version__}
-        | {name: importlib.metadata.version(name) for name in LIBRARIES},
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "processor": _processor(),
-        "devices": [f"{device.device_kind} ({device.platform})" for device in jax.devices()],
-        "git_commit": _commit() or "not a git checkout",
-        "data": dict(data),
-    }
-
-
-def _processor() -> str:
-    """The model name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    words = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        described = subprocess.run(
-            [*words, "--abbrev=40"], capture_output=True, text=True, check=False
-        )
-    except OSError:  # a machine without git
-        return ""
-    return described.stdout.strip()

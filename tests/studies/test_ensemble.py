@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -37,6 +38,22 @@ EXPERIMENT = Experiment(
     training=Training(steps=20, batch_size=32, eval_batch_size=200),
 )
 TAIL = LongTail(3.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noisy(DigitsHalves):
+    noise: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoTargets(DigitsHalves):
+    @property
+    def targets(self):
+        return {"label": Target("class", 10), "parity": Target("class", 2)}
+
+
+class NoValid(DigitsHalves):
+    splits = ("train", "test")
 
 
 def with_model(experiment=EXPERIMENT, **changes):
@@ -230,13 +247,8 @@ def test_refuses_runs_that_are_not_finished_or_none(tmp_path):
 
 
 def test_refuses_runs_of_other_data_or_targets(tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Noisy(DigitsHalves):
-        noise: float = 0.0
-
     one = bare(tmp_path, "a")
-    definitions = type(ensemble_module)("definitions")
-    definitions.Noisy = Noisy
+    definitions = sys.modules[__name__]
     noisy = [
         bare(tmp_path, str(noise), dataclasses.replace(EXPERIMENT, data=Noisy(noise)))
         for noise in (0.5, 0.8)
@@ -246,13 +258,6 @@ def test_refuses_runs_of_other_data_or_targets(tmp_path):
     other = bare(tmp_path, "b", hashes={"digits_halves/test": "2e"})
     assert refused([one, other], r"data.digits_halves/test: 1f -> 2e")
 
-    @dataclasses.dataclass(frozen=True)
-    class TwoTargets(DigitsHalves):
-        @property
-        def targets(self):
-            return {"label": Target("class", 10), "parity": Target("class", 2)}
-
-    definitions.TwoTargets = TwoTargets
     two = dataclasses.replace(EXPERIMENT, data=TwoTargets())
     label, parity = (
         bare(tmp_path, name, with_model(two, heads={name: Classifier()}))
@@ -273,11 +278,7 @@ def test_refuses_runs_of_other_data_or_targets(tmp_path):
 
 
 def test_refuses_a_fit_without_valid(tmp_path):
-    class NoValid(DigitsHalves):
-        splits = ("train", "test")
-
-    definitions = type(ensemble_module)("definitions")
-    definitions.NoValid = NoValid
+    definitions = sys.modules[__name__]
     experiment = dataclasses.replace(EXPERIMENT, data=NoValid())
     two = [bare(tmp_path, name, experiment) for name in "ab"]
     assert refused(

@@ -11,8 +11,7 @@ import pytest
 
 from mmjax import __version__
 from mmjax.errors import ConfigError, RunError
-from mmjax.training import run_directory
-from mmjax.training.run_directory import RunDirectory, environment
+from mmjax.training.run_directory import RunDirectory
 
 CONFIG = {"name": "run", "training": {"steps": 3}}
 
@@ -228,15 +227,3 @@ def test_numbers_that_are_not_finite_are_null(directory):
         "b": None,
         "c": 1.0,
     }
-
-
-def test_the_environment_can_be_read_without_git(monkeypatch):
-    def no_git(*arguments, **options):
-        raise FileNotFoundError(2, "No such file or directory", "git")
-
-    monkeypatch.setattr(run_directory.subprocess, "run", no_git)
-    facts = environment(["mmjax", "train", "my file.py"], {"x": "0" * 64})
-    assert facts["git_commit"] == "not a git checkout"
-    assert facts["command"] == "mmjax train 'my file.py'"
-    assert facts["versions"]["jax"]
-    json.dumps(facts)
