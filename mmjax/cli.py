@@ -47,6 +47,8 @@ class _Parser(argparse.ArgumentParser):
 def main(words: Sequence[str] | None = None) -> int:
     """Runs a command line; exit status 0, 2 for a wrong command or config, else 1."""
     words = list(sys.argv[1:] if words is None else words)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed by who started it
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal may lack characters of a path
             stream.reconfigure(errors="backslashreplace")

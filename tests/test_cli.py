@@ -1,5 +1,6 @@
 """The command line, broken on purpose: one plain sentence, the right exit status, nothing lost."""
 
+import contextlib
 import gc
 import gzip
 import io
@@ -7,6 +8,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import soundfile
 
 from mmjax.cli import main
 from mmjax.data.fsdd import SPEAKERS
+from mmjax.training import loop
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.run_directory import RunDirectory
 
@@ -217,7 +220,7 @@ def contents(folder):
         ("data info digit_halves", ["no data set", "did you mean 'digits_halves'"]),
         ("data verify nothing", ["no data set 'nothing'", "digits_halves"]),
         ("data preview digits_halves --split trian", ["no split", "did you mean 'train'"]),
-        ("data preview digits_halves --count 0", ["at least 1"]),
+        ("data preview digits_halves --count 0", ["from 1 to 48"]),
         ("data preview digits_halves --seed -1", ["--seed is -1"]),
         (
             "data preview digits_halves --out absent/x.png",
@@ -287,6 +290,81 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     command = f"{sys.executable} -m mmjax.cli data list | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stream_that_was_closed(stream, trained, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, stream, None)  # as `>&-` leaves it
+        assert main(["train", "tiny.py", "--run-dir", "run"]) == 0
+        getattr(sys, stream).close()
+    assert_same_run(Path("run"), trained)
+
+
+def test_a_run_whose_output_nobody_reads_goes_on(trained, monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as nobody, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", nobody)
+        assert main(["train", "tiny.py", "--run-dir", "run"]) == 0
+        sys.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            nobody.close()
+    assert capsys.readouterr().err.count("Nobody reads the output any more; the run goes on") == 1
+    assert_same_run(Path("run"), trained)
+
+
+def test_a_signal_in_the_final_evaluation_ends_it(fails, works, trained, monkeypatch):
+    real = loop.evaluate
+
+    def evaluate(evaluators, predictor, splits):
+        if splits != ["valid"]:
+            signal.raise_signal(signal.SIGHUP)
+        return real(evaluators, predictor, splits)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "evaluate", evaluate)
+        sentence = fails(1, "train", "tiny.py", "--run-dir", "run")
+    assert (
+        "Stopped before the end of the final evaluation by SIGHUP; the state is saved" in sentence
+    )
+    assert not Path("run/result.json").exists()
+    works("train", "tiny.py", "--run-dir", "run")
+    assert_same_run(Path("run"), trained)
+
+
+def test_a_platform_that_is_not_there(fails, monkeypatch):
+    def devices():
+        raise RuntimeError(
+            "Unable to initialize backend 'tpu': no libtpu.so. (set JAX_PLATFORMS='')"
+        )
+
+    monkeypatch.setattr("jax.devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    sentence = fails(2, "train", "tiny.py", "--run-dir", "run")
+    assert "platform 'tpu' that JAX_PLATFORMS names (Unable to initialize backend 'tpu'" in sentence
+    assert "unset it to take the devices that are there" in sentence
+
+
+def test_files_of_a_run_that_somebody_edited(fails, finished):
+    result = json.loads((finished / "result.json").read_text())
+    result["metrics"]["valid/total_correlation"] = "high"
+    (finished / "result.json").write_text(json.dumps(result))
+    sentence = fails(1, "train", "tiny.py", "--run-dir", finished)
+    assert "result.json is damaged (its metric valid/total_correlation is not a number)" in sentence
+    (finished / "result.json").unlink()
+    config = json.loads((finished / "config.json").read_text())
+    del config["training"]["type"]
+    (finished / "config.json").write_text(json.dumps(config))
+    assert "Experiment" in fails(2, "evaluate", finished)
+    (finished / "config.json").write_text("[" * 100_000)
+    assert "config.json is damaged (maximum recursion depth" in fails(1, "evaluate", finished)
+
+
+def test_a_path_that_is_not_utf_8(fails):
+    sentence = fails(2, "train", "tiny.py", "--run-dir", "r\udcfc")
+    assert "\\udcfc' has bytes that are not UTF-8" in sentence
+    assert "choose another --run-dir" in sentence
 
 
 def test_bench_objective_prints_a_table_and_writes_it(works):

@@ -20,6 +20,7 @@ from mmjax.training.loop import train
 from mmjax.training.overrides import load_module
 from mmjax.training.provenance import environment
 from mmjax.training.restore import evaluate_run
+from mmjax.training.sharding import check_devices
 
 
 def train_experiment(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -66,6 +67,7 @@ def bench_step(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
 def bench_objective(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     """`mmjax bench objective`: measures losses with their gradients."""
     check_json(parsed.json)
+    check_devices()
     rows = benchmarks.bench_objective(
         parsed.loss or tuple(benchmarks.LOSSES),
         parsed.width,

@@ -111,6 +111,11 @@ class ArraySource:
         lengths: dict[str, int] = {}
         for field in dataclasses.fields(self):
             for name, array in named_arrays(getattr(self, field.name), field.name):
+                if not hasattr(array, "dtype"):
+                    raise DataError(
+                        f"{name} is a {type(array).__name__}: give a NumPy array, as "
+                        "np.asarray(...) makes of it."
+                    )
                 if array.dtype == object:
                     raise DataError(
                         f"{name} is an array of Python objects: give numbers in one array whose "

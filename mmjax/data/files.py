@@ -1,6 +1,7 @@
 """The raw files of data sets: finding them in the data folder, and their SHA-256."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from mmjax.data.dataset import About
@@ -62,6 +63,7 @@ def sha256(path: Path) -> str:
         return hashlib.sha256(read_bytes(path)).hexdigest()
     lines = hashlib.sha256()
     files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-    for name in sorted(files):
+    # Hidden files, such as .DS_Store, are of the system that shows the folder.
+    for name in sorted(name for name in files if not re.search(r"(^|/)\.", name)):
         lines.update(f"{hashlib.sha256(read_bytes(files[name])).hexdigest()}  {name}\n".encode())
     return lines.hexdigest()

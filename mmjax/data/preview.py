@@ -22,6 +22,7 @@ from mmjax.structs import Batch
 _INK = "#1f4e79"
 _FAINT = "#9aa5b1"
 _COLUMN = 2.0  # inches
+MOST = 48  # examples of a preview, which has a column of drawings for each
 _CHARACTERS = 24  # per column
 _MEL_BANDS = 40
 _RANGE = 12.0  # of a spectrogram, in nats below its loudest: 52 decibels
@@ -67,8 +68,8 @@ def preview(
         seed: chooses the examples.
 
     Raises:
-        ConfigError: the path cannot be a file, or the count is below 1; and the errors of
-            `dataset.load`.
+        ConfigError: the path cannot be a file, or the count is not from 1 to `MOST`; and the
+            errors of `dataset.load`.
     """
     if not path.parent.is_dir():
         raise ConfigError(
@@ -79,8 +80,8 @@ def preview(
         raise ConfigError(
             f"The preview cannot be written to {path}, because it is a folder: name a file in it."
         )
-    if count < 1:
-        raise ConfigError(f"A preview of {count} examples is empty: choose a count of at least 1.")
+    if not 1 <= count <= MOST:
+        raise ConfigError(f"A preview of {count} examples: choose a --count from 1 to {MOST}.")
     source = dataset.load(split, folder)
     chosen = np.random.default_rng(seed).choice(
         len(source), size=min(count, len(source)), replace=False

@@ -76,6 +76,11 @@ def ensemble(
         known = np.ones(len(labels[fitted_on]), bool)
         if fitted_on == "train":  # what selections beside the fold leave to all members
             known &= np.logical_and.reduce([each.trained_on for each in said])
+        if known.sum() < CROSS_FIT_FOLDS:
+            raise ConfigError(
+                f"The split {fitted_on!r} has {known.sum()} labelled examples, too few to fit "
+                f"the method {method!r} on: choose --method average or product."
+            )
         fused.fit(p[fitted_on][:, known], labels[fitted_on][known])
     decided = {
         split: out_of_fold(METHODS[method], p[split], labels[split], CROSS_FIT_FOLDS)

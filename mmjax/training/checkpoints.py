@@ -33,6 +33,10 @@ _DRAFT = "saving-"  # prefix of folders that are being written or deleted
 logging.getLogger("absl").addFilter(lambda record: "_SignalingThread" not in record.getMessage())
 
 
+class CheckpointGone(RunError):
+    """A checkpoint was deleted while it was read, as a training does with its older ones."""
+
+
 class Checkpoints:
     """The checkpoints of one run.
 
@@ -177,7 +181,13 @@ class Checkpoints:
         for path, digest in self._manifest(step)["files"].items():
             if not (folder / path).is_file():
                 raise self._damaged(step, f"its file {path} is missing")
-            if _sha256(folder / path) != digest:
+            try:
+                found = _sha256(folder / path)
+            except FileNotFoundError as error:
+                raise self._damaged(step, f"its file {path} is missing") from error
+            except OSError as error:
+                raise _unreadable(folder / path, error) from error
+            if found != digest:
                 raise self._damaged(step, f"its file {path} has changed since it was written")
 
     def _load(self, step: int, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +206,11 @@ class Checkpoints:
         path = self.folder / str(step) / MANIFEST
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except FileNotFoundError as error:
+            raise self._damaged(step, f"{MANIFEST} is missing") from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        except ValueError as error:
             raise self._damaged(step, f"{MANIFEST} cannot be read") from error
         parts = ("facts", "files", "arrays")
         if not isinstance(manifest, dict) or not all(
@@ -231,10 +245,21 @@ class Checkpoints:
             shutil.rmtree(draft, ignore_errors=True)
 
     def _damaged(self, step: int, what: str) -> RunError:
+        if not (self.folder / str(step)).exists():
+            return CheckpointGone(
+                f"The checkpoint {self.folder / str(step)} was deleted meanwhile, by a training "
+                "that keeps only its last ones: run the same command again."
+            )
         others = [other for other in self.steps() if other != step]
         then = f"to continue from step {others[-1]}" if others else "to start from the beginning"
         fix = self._fix or f"delete that folder and run the same command again {then}"
         return RunError(f"The checkpoint {self.folder / str(step)} is damaged ({what}): {fix}.")
+
+
+def _unreadable(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"The file {path} cannot be read ({error.strerror}): get permission to read it."
+    )
 
 
 @contextmanager

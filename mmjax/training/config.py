@@ -172,6 +172,30 @@ def check_types(config: Any, path: str = "") -> None:
         )
 
 
+def check_seeds(config: Any, path: str = "") -> None:
+    """Checks that every seed in a config is one that JAX, NumPy and scikit-learn all tell apart.
+
+    Args:
+        config: a dataclass, a mapping or a tuple, which may hold others.
+        path: its dotted name, for the message.
+
+    Raises:
+        ConfigError: a field called `seed`, or `..._seed`, is not from 0 to 2^32 - 1.
+    """
+    if dataclasses.is_dataclass(config):
+        parts = [(field.name, getattr(config, field.name)) for field in dataclasses.fields(config)]
+    elif isinstance(config, Mapping):
+        parts = list(config.items())
+    else:
+        items = config if isinstance(config, tuple) else ()
+        parts = [(str(index), item) for index, item in enumerate(items)]
+    for name, part in parts:
+        inner = f"{path}.{name}".lstrip(".")
+        if name.endswith("seed") and isinstance(part, int) and not 0 <= part < 2**32:
+            raise ConfigError(f"{inner} is {part}: a seed is from 0 to {2**32 - 1}.")
+        check_seeds(part, inner)
+
+
 def _check_type(value: Any, hint: Any, path: str) -> None:
     choices = typing.get_args(hint) if typing.get_origin(hint) in (Union, UnionType) else (hint,)
     hint = next((choice for choice in choices if _fits(value, choice)), None)

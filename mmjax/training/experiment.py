@@ -11,7 +11,7 @@ from mmjax.evaluation import Evaluator
 from mmjax.evaluation.embeddings import shapes_of
 from mmjax.models import Model
 from mmjax.objectives import Objective
-from mmjax.training.config import check_types
+from mmjax.training.config import check_seeds, check_types
 from mmjax.training.optimizer import AdamW, Optimizer
 from mmjax.training.sharding import Mesh
 from mmjax.training.start import Start
@@ -117,6 +117,7 @@ def check(experiment: Experiment) -> None:
         ConfigError: they do not; names the option and the fix.
     """
     check_types(experiment)
+    check_seeds(experiment)
     check_declaration(experiment.data)
     training = experiment.training
     if training.steps and not experiment.objectives:

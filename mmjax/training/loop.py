@@ -28,7 +28,7 @@ from mmjax.training.progress import Clock, Reporter, tensorboard
 from mmjax.training.provenance import code_files, environment, note_environment
 from mmjax.training.run_directory import RunDirectory, write_interface
 from mmjax.training.setup import Setup, prepare
-from mmjax.training.signals import stop_signal
+from mmjax.training.signals import raise_at_signal, stop_signal
 from mmjax.training.start import Origin, find_origin
 
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"
@@ -36,7 +36,7 @@ MONITORED = "metric for training.monitor"  # how the error for a misspelt name c
 
 
 class Interrupted(RunError):
-    """SIGTERM or Ctrl-C came; the state was saved."""
+    """A signal came; the state was saved."""
 
 
 def train(
@@ -63,7 +63,7 @@ def train(
         ConfigError: the parts of the experiment do not fit together; before the first step.
         DataError: data is missing, damaged or not finite.
         RunError: a loss is not finite, a checkpoint is damaged, or the disk is full.
-        Interrupted: SIGTERM or Ctrl-C; the state was saved.
+        Interrupted: SIGTERM, SIGHUP or Ctrl-C; the state was saved.
     """
     run_dir, folder = Path(run_dir), None if folder is None else Path(folder)
     directory = RunDirectory(run_dir)
@@ -92,6 +92,7 @@ def train(
         with stop_signal() as stopped:
             run = _Run(setup, directory, origin)
             run.to_the_end(stopped)
+        with raise_at_signal(run.interrupted):
             return run.finish()
     finally:
         directory.release()
@@ -119,7 +120,7 @@ class _Run:
         self.step, self.seconds = (saved[-1] if saved else 0), 0.0
         if saved:
             self.state = self.checkpoints.restore(self.step, setup.abstract_state, self.batches)
-            self.seconds = self.checkpoints.facts(self.step)["seconds"]
+            self.seconds = float(self.checkpoints.facts(self.step).get("seconds", 0))
         else:
             fresh = setup.create_state()
             self.state = origin.load_into(fresh) if origin else fresh
@@ -145,12 +146,19 @@ class _Run:
             self.batches.close()
             if self.tensorboard:
                 self.tensorboard.close()
-        if self.step < self.training.steps:
-            done = "the state is saved" if self.step else "nothing was done yet"
-            raise Interrupted(
-                f"Stopped at step {self.step} of {self.training.steps} by {stopped()}; {done} in "
-                f"{self.directory.path}: run the same command again to continue."
-            )
+        if self.step < self.training.steps or stopped():
+            raise self.interrupted(stopped())
+
+    def interrupted(self, signal: str) -> Interrupted:
+        """The error of a run that a signal ends now."""
+        where = f"at step {self.step} of {self.training.steps}"
+        if self.step == self.training.steps:
+            where = "before the end of the final evaluation"
+        done = "the state is saved" if self.step else "nothing was done yet"
+        return Interrupted(
+            f"Stopped {where} by {signal}; {done} in {self.directory.path}: run the same command "
+            "again to continue."
+        )
 
     def _steps(self, stopped: Callable[[], str]) -> None:
         training = self.training

@@ -43,11 +43,14 @@ class Cosine(Schedule):
 
     Attributes:
         warmup_steps: steps of the warm-up; fewer than the run has.
-        final: final learning rate, as a fraction of the peak.
+        final: final learning rate, as a fraction of the peak; 0 or more.
     """
 
     warmup_steps: int = 0
     final: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "final", least=0)
 
     def build(self, peak: float, steps: int) -> optax.Schedule:
         """See `Schedule.build`."""
@@ -94,6 +97,9 @@ class Rated(Optimizer):
                 raise ConfigError(
                     f"optimizer.{field} is {getattr(self, field)}: it must be from 0 to below 1."
                 )
+        epsilon = vars(self).get("epsilon", 1)
+        if not epsilon > 0:  # a gradient of 0 would be divided by it
+            raise ConfigError(f"optimizer.epsilon is {epsilon}: it must be above 0.")
 
 
 def _clip(norm: float) -> optax.GradientTransformation:
@@ -111,7 +117,7 @@ class AdamW(Rated):
             (biases, scales of norms).
         b1: decay of the first moment, in [0, 1).
         b2: decay of the second moment, in [0, 1).
-        epsilon: added to the square root of the second moment.
+        epsilon: added to the square root of the second moment; above 0.
         clip_norm: gradients are clipped to this global norm; 0 does not clip.
     """
 

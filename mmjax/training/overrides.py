@@ -148,6 +148,12 @@ def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterabl
             )
             hint = f": did you mean {near[0]}?" if near else "."
             raise ConfigError(f"Unknown option {name}{hint} See `{prog} --help` for all options.")
+        same = [part for part in options_of(config) if option_name(part) == option_name(name)]
+        if len(same) > 1:
+            raise ConfigError(
+                f"The option {name} means both {same[0]} and {same[1]}, since - and _ are one in "
+                "options: rename one of them in the experiment file."
+            )
     out, err = io.StringIO(), io.StringIO()
     helps = "--help" in words or "-h" in words
     with contextlib.ExitStack() as hidden:
@@ -168,6 +174,17 @@ def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterabl
     raise ConfigError(f"{_sentence(out.getvalue() + err.getvalue(), words)} See `{prog} --help`.")
 
 
+# How tyro writes the type of an option -> how a sentence says it.
+_KINDS = {
+    "[INT": "whole numbers with spaces between them",
+    "[FLOAT": "numbers with spaces between them",
+    "[STR": "words with spaces between them",
+    "INT": "a whole number",
+    "FLOAT": "a number",
+    "{None}|": "None or ",
+}
+
+
 def option_name(name: str) -> str:
     """An option in the spelling of `--help`."""
     return f"--{name.removeprefix('--').replace('_', '-')}"
@@ -183,12 +200,12 @@ def _sentence(complaint: str, words: Sequence[str]) -> str:
     message, about = [*parts, "", ""][1:3]
     if found := re.match(r"Error parsing (--\S+):", message):
         kind = re.match(rf"Argument helptext: {re.escape(found[1])} (\S+)", about)
-        wanted = (
-            kind[1].replace("INT", "a whole number").replace("FLOAT", "a number") if kind else ""
-        )
-        wanted = wanted.replace("{None}|", "None or ") or "another value"
+        wanted = kind[1] if kind else ""
+        for sign, words_for in _KINDS.items():
+            wanted = wanted.replace(sign, words_for)
+        wanted = wanted or "another value"
         return f"The option {found[1]} cannot be {_value(found[1], words)!r}: give it {wanted}."
-    choice = r"invalid choice (.+) for argument '(\S+)'\. Expected one of (.+)"
+    choice = r"invalid choice (.+) for argument '(\S+)'\s*\. Expected one of (.+)"
     if found := re.match(choice, message):
         return f"The option {found[2]} cannot be {found[1]}: choose one of {found[3].strip('().')}."
     if found := re.match(r"Missing value for argument '(\S+)'\. Expected (\d+)", message):

@@ -1,5 +1,7 @@
 """Progress output of a run: a progress bar on a terminal, plain lines elsewhere."""
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -71,14 +73,14 @@ class Reporter:
         if self._bar:
             self._bar.update(self._task, completed=done, status=status)
         else:
-            print(f"{self._name}: step {done}/{self._steps}  {status}", flush=True)
+            _print(f"{self._name}: step {done}/{self._steps}  {status}")
 
     def say(self, text: str) -> None:
         """Shows a line of text (above the bar)."""
         if self._bar:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
-            print(text, flush=True)
+            _print(text)
 
     def metrics(self, done: int, values: Mapping[str, float]) -> None:
         """Shows the first three metrics of an evaluation; `metrics.jsonl` has all."""
@@ -89,6 +91,20 @@ class Reporter:
         """Removes the bar."""
         if self._bar:
             self._bar.stop()
+
+
+def _print(text: str) -> None:
+    """Prints a line; if nobody reads the output any more, says so once, and the run goes on."""
+    try:
+        print(text, flush=True)
+    except OSError:  # the reader of a pipe has ended, or the terminal was closed
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+        with contextlib.suppress(OSError):
+            print(
+                "mmjax: Nobody reads the output any more; the run goes on, and metrics.jsonl in "
+                "its directory shows how far it is.",
+                file=sys.stderr,
+            )
 
 
 def tensorboard(path: Path, step: int) -> Any:

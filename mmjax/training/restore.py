@@ -8,16 +8,18 @@ from typing import Literal
 from mmjax.data.catalogue import fingerprint
 from mmjax.errors import RunError
 from mmjax.evaluation import evaluate
-from mmjax.training.checkpoints import Checkpoints
+from mmjax.training.checkpoints import CheckpointGone, Checkpoints
 from mmjax.training.config import from_json
 from mmjax.training.experiment import Experiment, check
 from mmjax.training.provenance import ENVIRONMENT, check_data
 from mmjax.training.run_directory import RunDirectory
 from mmjax.training.setup import Setup
-from mmjax.training.sharding import Mesh
+from mmjax.training.sharding import Mesh, check_devices
 from mmjax.training.step import TrainState
 
 Which = Literal["best", "last"]
+
+_TRIES = 20  # to read a checkpoint of a run that is being trained, and that deletes its older ones
 
 
 def restore_run(
@@ -42,6 +44,7 @@ def restore_run(
             the run was trained on.
         ConfigError: this version cannot make the config, or the split does not exist.
     """
+    check_devices()
     directory = RunDirectory(run_dir)
     experiment = from_json(directory.config(), definitions)
     if not isinstance(experiment, Experiment):
@@ -49,14 +52,25 @@ def restore_run(
             f"The file {run_dir / 'config.json'} does not hold an experiment: give a directory "
             "that `mmjax train` made."
         )
+    check(experiment)
     # Use the available devices, whatever the mesh of the training was.
     training = dataclasses.replace(experiment.training, mesh=Mesh())
     experiment = dataclasses.replace(experiment, training=training)
-    check(experiment)
     if split is not None:
         experiment.data.check_split(split)
     if (run_dir / ENVIRONMENT).exists():
         check_data(run_dir, directory.read(ENVIRONMENT), fingerprint(experiment.data, folder))
+    setup = Setup(experiment, folder)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return setup, _restored(run_dir, which, setup)
+        except CheckpointGone:
+            if not tries_left:
+                raise
+    raise AssertionError("the last try has returned or raised")
+
+
+def _restored(run_dir: Path, which: Which, setup: Setup) -> TrainState:
     checkpoints = Checkpoints(run_dir / "checkpoints")
     steps = checkpoints.steps()
     if not steps:
@@ -65,9 +79,7 @@ def restore_run(
             "train` first."
         )
     best = checkpoints.best() if which == "best" else None
-    setup = Setup(experiment, folder)
-    state = checkpoints.restore(steps[-1] if best is None else best, setup.abstract_state)
-    return setup, state
+    return checkpoints.restore(steps[-1] if best is None else best, setup.abstract_state)
 
 
 def evaluate_run(

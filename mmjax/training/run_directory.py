@@ -70,6 +70,14 @@ class RunDirectory:
             ConfigError: it holds a run of another config, or files that are not of a run.
             RunError: another process is training in it, or it cannot be written.
         """
+        try:
+            str(self.path.absolute()).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"The path {str(self.path.absolute())!a} has bytes that are not UTF-8, which "
+                "checkpoints cannot be written to: choose another --run-dir, or rename the folder; "
+                "if its letters look right, the locale is wrong: set LC_ALL=C.UTF-8."
+            ) from error
         self.refuse_other(config)
         try:
             self._lock_out_others()
@@ -126,8 +134,8 @@ class RunDirectory:
             value = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(value, dict):
                 raise ValueError("it is not a JSON object")
-            if name == RESULT and not isinstance(value.get("metrics"), dict):
-                raise ValueError("it has no metrics")
+            if name == RESULT:
+                _check_metrics(value.get("metrics"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
                 f"{self.path} has no {name}, so it is not a run directory: give one that `mmjax "
@@ -137,7 +145,7 @@ class RunDirectory:
             raise RunError(
                 f"The file {path} cannot be read ({error.strerror}): get permission to read it."
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             fix = (
                 "delete it and run the same command again"
                 if name == RESULT
@@ -223,6 +231,14 @@ class RunDirectory:
                 f"The file {self.path / name} cannot be written ({error.strerror}): free disk "
                 "space or get permission to write it, and run the same command again."
             ) from error
+
+
+def _check_metrics(metrics: Any) -> None:
+    if not isinstance(metrics, dict):
+        raise ValueError("it has no metrics")
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, float | int | None):
+            raise ValueError(f"its metric {name} is not a number")
 
 
 @contextmanager

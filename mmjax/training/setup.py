@@ -20,7 +20,7 @@ from mmjax.evaluation.evaluate import check_names
 from mmjax.objectives import Objective
 from mmjax.structs import Batch, Outputs
 from mmjax.training.experiment import Experiment, check
-from mmjax.training.sharding import batch_sharding
+from mmjax.training.sharding import batch_sharding, check_devices
 from mmjax.training.step import (
     TrainState,
     abstract_state,
@@ -218,6 +218,7 @@ def prepare(experiment: Experiment, folder: Path | None) -> Setup:
         ConfigError: parts of the experiment do not fit together.
         DataError: data is missing or damaged.
     """
+    check_devices()
     check(experiment)
     check_names(experiment)
     setup = Setup(experiment, folder)

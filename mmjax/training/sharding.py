@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from typing import Any
 
 import jax
@@ -40,6 +41,20 @@ class Mesh:
             )
         shape.update({axis: devices // fixed for axis in free})
         return jax.make_mesh(tuple(shape.values()), tuple(shape), axis_types=(axis_type,) * 3)
+
+
+def check_devices() -> None:
+    """Raises a ConfigError if JAX cannot use the platform that it is told to use."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = f" ({' '.join(str(error).split('(set ')[0].split())})" if str(error) else ""
+        raise ConfigError(
+            f"JAX cannot use the platform {platforms!r} that JAX_PLATFORMS names{reason}: unset it "
+            "to take the devices that are there, or install JAX for that platform (for NVIDIA "
+            "GPUs, pip install 'mmjax[cuda12]')."
+        ) from error
 
 
 def parameter_spec(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> PartitionSpec:

@@ -91,7 +91,9 @@ def state_maker(
 
     def make() -> TrainState:
         key = jax.random.key(seed)
-        rngs = nnx.Rngs(params=jax.random.fold_in(key, 0))
+        # `dropout` is for modules that keep a stream of their own: `nnx.Dropout(rate, rngs=rngs)`.
+        streams = {"params": 0, "dropout": 3}
+        rngs = nnx.Rngs({name: jax.random.fold_in(key, at) for name, at in streams.items()})
         module = model.build(modalities, targets, dtype=dtype, rngs=rngs)
         shapes = Outputs({}, {})
         if not all(isinstance(objective, PureObjective) for objective in objectives):

@@ -120,7 +120,7 @@ def test_where_nothing_can_be_written_one_sentence_says_so(tmp_path):
         preview(Odd(), None, tmp_path / "nowhere" / "page.png")
     with pytest.raises(ConfigError, match="a folder"):
         preview(Odd(), None, tmp_path)
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(ConfigError, match="from 1 to 48"):
         preview(Odd(), None, tmp_path / "page.png", count=0)
     with pytest.raises(ConfigError, match="dev"):
         preview(Shapes(), None, tmp_path / "page.png", split="dev")

@@ -14,7 +14,7 @@ import pytest
 from mmjax.data import train_batches
 from mmjax.data.dataset import ArraySource
 from mmjax.errors import RunError
-from mmjax.training.checkpoints import MANIFEST, Checkpoints
+from mmjax.training.checkpoints import MANIFEST, CheckpointGone, Checkpoints
 from mmjax.training.step import Program, TrainState
 
 OPTIMIZER = optax.adam(1e-3)
@@ -243,3 +243,22 @@ def test_a_place_that_cannot_be_written(tmp_path):
     assert "(not a directory; no earlier checkpoint exists): free disk space there" in str(
         caught.value
     )
+
+
+def test_what_cannot_be_read_is_not_called_damaged(copied, monkeypatch):
+    def refused(path, *arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.read_text", refused)
+        with pytest.raises(RunError, match=r"cannot be read \(Permission denied\): get permission"):
+            copied.facts(5)
+    with monkeypatch.context() as patched:
+        patched.setattr("mmjax.training.checkpoints._sha256", refused)
+        with pytest.raises(RunError, match=r"cannot be read \(Permission denied\): get permission"):
+            copied.verify(5)
+    shutil.rmtree(copied.folder / "5")  # as a training does with its older ones
+    with pytest.raises(CheckpointGone, match="was deleted meanwhile"):
+        copied.facts(5)
+    with pytest.raises(CheckpointGone, match="was deleted meanwhile"):
+        copied.restore(5, state_of(5))

@@ -15,7 +15,7 @@ import pytest
 from mmjax.encoders import MLP
 from mmjax.errors import ConfigError
 from mmjax.training import Cosine, Training
-from mmjax.training.config import check_types, differences, from_json, to_json
+from mmjax.training.config import check_seeds, check_types, differences, from_json, to_json
 from mmjax.training.overrides import experiment_of, load_module
 
 EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.py"))
@@ -166,3 +166,31 @@ def test_values_of_a_wrong_type_are_named(value, sentence):
 def test_values_of_a_right_type_pass():
     check_types(Part(rate=1, k=3, parts={"x": Part(one=Part())}, widths=(), on=True))
     check_types(Part(rate=np.float64(0.1)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    total: int = dataclasses.field(init=False, default=3)
+    seed: int = 0
+    parts: tuple = ()
+
+
+class Outer:
+    @dataclasses.dataclass(frozen=True)
+    class Inner:
+        size: int = 1
+
+
+def test_what_could_not_be_made_again_is_refused_before_it_is_trained():
+    assert from_json(to_json(Made()), sys.modules[__name__]) == Made()
+    with pytest.raises(ConfigError, match=r"class Outer.Inner, .*: move the class to the top"):
+        to_json(Outer.Inner())
+    with pytest.raises(ConfigError, match=r"config.parts is a list: declare it as a tuple"):
+        to_json(Made(parts=["x"]))
+
+
+def test_seeds_that_are_one_for_some_library_are_refused():
+    check_seeds(Made(seed=2**32 - 1))
+    for seed in (-1, 2**32, 2**63):
+        with pytest.raises(ConfigError, match=rf"parts.0.seed is {seed}: a seed is from 0 to 4294"):
+            check_seeds(Made(parts=(Made(seed=seed),)))

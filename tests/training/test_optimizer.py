@@ -157,3 +157,16 @@ def test_each_part_clips_its_own_gradient():
 def test_a_part_without_parameters_is_refused_with_the_nearest_name(part, sentence):
     with pytest.raises(ConfigError, match=sentence):
         PerPart({part: plain(0.1)}).build(STEPS).init(TREE)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: AdamW(epsilon=-1.0), "optimizer.epsilon is -1.0: it must be above 0"),
+        (lambda: AdamW(epsilon=0.0), "optimizer.epsilon is 0.0: it must be above 0"),
+        (lambda: Cosine(final=-5.0), "Cosine.final is -5.0: it must be 0 or more"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(make, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        make()

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from mmjax.errors import ConfigError, unknown_name
-from mmjax.training.config import check_types
+from mmjax.training.config import check_seeds, check_types
 from mmjax.training.experiment import Experiment
 from mmjax.training.overrides import defined, is_within, part_at, replace_at
 
@@ -170,8 +170,7 @@ class Sweep:
             raise unknown_name(
                 "direction of a sweep", str(self.direction), typing.get_args(Direction)
             )
-        if self.seed < 0:
-            raise ConfigError(f"Sweep.seed is {self.seed}: it must be 0 or more.")
+        check_seeds(self, "Sweep")
 
     def apply(self, experiment: Experiment, parameters: Parameters) -> Experiment:
         """The experiment with parameters of the space in their places.
