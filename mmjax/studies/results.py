@@ -68,10 +68,7 @@ def gather(
     ]
     machines = _distinct(map(_machine, environments))
     commits = _distinct(str(each.get("git_commit")) for each in environments)
-    versions: dict[str, list[str]] = {}
-    for environment in environments:
-        for library, version in environment["versions"].items():
-            versions[library] = _distinct([*versions.get(library, ()), version])
+    versions = _found(environments, "versions")
     return {
         "schema": SCHEMA,
         **{key: record[key] for key in RECORD},
@@ -91,7 +88,7 @@ def gather(
             for column in shown
             if len(finished) > 1
         },
-        "notes": _notes(versions, commits, machines),
+        "notes": _notes(versions, commits, machines, _found(environments, "code")),
     }
 
 
@@ -207,6 +204,15 @@ def _distinct(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
+def _found(environments: Iterable[Mapping[str, Any]], key: str) -> dict[str, list[str]]:
+    """Name -> the different values that an entry of the environments has for it."""
+    found: dict[str, list[str]] = {}
+    for environment in environments:
+        for name, value in environment.get(key, {}).items():
+            found[name] = _distinct([*found.get(name, ()), value])
+    return found
+
+
 def _machine(environment: Mapping[str, Any]) -> str:
     devices = [str(name) for name in environment.get("devices", [])]
     kinds = ", ".join(f"{devices.count(kind)} × {kind}" for kind in _distinct(devices))
@@ -216,12 +222,20 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def _notes(
-    versions: Mapping[str, Sequence[str]], commits: Sequence[str], machines: Sequence[str]
+    versions: Mapping[str, Sequence[str]],
+    commits: Sequence[str],
+    machines: Sequence[str],
+    code: Mapping[str, Sequence[str]],
 ) -> list[str]:
     """What a reader has to know of how the cells were made."""
     notes = [
         f"The cells were made with several versions of {library}: {', '.join(found)}."
         for library, found in versions.items()
+        if len(found) > 1
+    ]
+    notes += [
+        f"The file {name} was changed while the study ran; each run keeps its own in code/."
+        for name, found in code.items()
         if len(found) > 1
     ]
     if len(commits) > 1:

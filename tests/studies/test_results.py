@@ -172,11 +172,12 @@ def test_what_differs_between_cells_is_noted(tmp_path, study_of_values):
     rows = study_of_values(STUDY)
     change(
         tmp_path / "longer/seed1/environment.json",
-        versions={"jax": "2"}, git_commit="def-dirty", processor="Q",
+        versions={"jax": "2"}, git_commit="def-dirty", processor="Q", code={"mine.py": "1"},
     )  # fmt: skip
+    change(tmp_path / "longer/seed0/environment.json", code={"mine.py": "2"})
     results = gather(STUDY, rows, tmp_path, RECORD)
     text = " ".join(results["notes"])
     for part in ("several versions of jax: 1, 2", "commits: abc, def-dirty", "not committed",
-                 "2 cores of Q"):  # fmt: skip
+                 "2 cores of Q", "The file mine.py was changed"):  # fmt: skip
         assert part in text
     assert results["versions"] == {"jax": ["1", "2"]}

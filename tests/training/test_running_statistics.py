@@ -1,7 +1,10 @@
 """What objectives keep from step to step: in the state, in checkpoints, outside the gradient."""
 
 import contextlib
+import dataclasses
 import functools
+import sys
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,7 @@ import pytest
 from flax import nnx
 
 from mmjax.data import DigitsHalves, Shapes
-from mmjax.encoders import MLP, Flatten, TextTransformer
+from mmjax.encoders import MLP, Encoder, FeatureShape, Flatten, TextTransformer
 from mmjax.errors import ConfigError, RunError
 from mmjax.models import (
     Autoencoder,
@@ -22,6 +25,7 @@ from mmjax.models import (
     abstract_outputs,
 )
 from mmjax.objectives import DCCA, NOI, SoftCCA
+from mmjax.structs import Features
 from mmjax.training import Experiment, Interrupted, Training, loop, train
 from mmjax.training.checkpoints import Checkpoints, named_leaves
 from mmjax.training.restore import restore_run
@@ -139,19 +143,45 @@ def test_what_is_not_finite_is_not_saved(tmp_path):
     assert checkpoints.steps() == []
 
 
+@dataclasses.dataclass(frozen=True)
+class Dropping(Encoder):
+    """An encoder whose dropout keeps its own stream of random numbers, as Flax teaches it."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("vector", "image")
+
+    def build(self, modality, *, dtype, rngs):
+        return DroppingEncoder(modality, rngs)
+
+
+class DroppingEncoder(nnx.Module):
+    def __init__(self, modality, rngs):
+        self.linear = nnx.Linear(modality.size, 3, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+        self.features = FeatureShape(tokens=1, width=3)
+
+    def __call__(self, x, mask, present, *, train, rngs):
+        y = self.linear(x.reshape(len(x), -1))
+        return Features.of_vector(self.dropout(y, deterministic=not train))
+
+
 EXPERIMENT = Experiment(
     name="remembered",
     data=DATA,
-    model=DualEncoder(ENCODERS),
+    model=DualEncoder(ENCODERS | {"left": Dropping()}),
     objectives=OBJECTIVES,
     training=Training(steps=8, batch_size=ROWS, log_every=1, save_every=5),
 )
 
 
 def arrays_of(run):
-    """The arrays of the last checkpoint by name, but for the random key."""
-    leaves = named_leaves(restore_run(run, "last", None)[1])
-    return {name: np.asarray(leaf) for name, leaf in leaves.items() if name != "key"}
+    """The arrays of the last checkpoint by name, but for random keys."""
+    leaves = named_leaves(restore_run(run, "last", None, sys.modules[__name__])[1])
+    keys = jax.dtypes.prng_key
+    return {
+        name: np.asarray(leaf)
+        for name, leaf in leaves.items()
+        if not jnp.issubdtype(leaf.dtype, keys)
+    }
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(tmp_path, monkeypatch):
@@ -170,6 +200,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(tmp_path, mo
     assert (whole / "metrics.jsonl").read_bytes() == (stopped / "metrics.jsonl").read_bytes()
     found = arrays_of(stopped)
     assert sum(name.startswith("variables/objectives/") for name in found) == 8
+    assert found["variables/model/encoders/left/dropout/rngs/count"] == 8  # one number a step
     jax.tree.map(np.testing.assert_array_equal, found, arrays_of(whole))
     total = "variables/objectives/0/totals/0"
     assert not np.array_equal(kept[total], found[total])

@@ -46,7 +46,7 @@ def make(path=RATE, each=None, **changes):
         (lambda: Sweep({}, "accuracy"), "empty"),
         (lambda: make(metric="valid/accuracy"), "write 'accuracy'"),
         (lambda: make(metric=""), "no metric"),
-        (lambda: make(seed=-1), "0 or more"),
+        (lambda: make(seed=-1), "from 0 to"),
         (lambda: make("training.seed"), "same in all trials"),
         (lambda: make("training"), "cannot be swept"),
         (lambda: make("training.final_splits", Choice(("a",))), "away from `test`"),
