@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from mmjax.errors import RunError
+from mmjax.training.durable import write_durably
 
 
 def read_bytes(path: Path, fix: str) -> bytes:
@@ -96,18 +96,9 @@ def shape_error(value: Any, shape: Any, place: str) -> str:
 
 def write_text(path: Path, text: str) -> Path:
     """Writes a text file, all of it or nothing, and returns its path; RunError where it cannot."""
-    draft = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(draft, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
+        write_durably(path, text)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written ({error.strerror}): make room or get the permission."

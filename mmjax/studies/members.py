@@ -27,7 +27,7 @@ from mmjax.training.run_directory import RESULT, RunDirectory
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class MemberRun:
     """A finished run: its directory, its config as JSON and as values, and its data's hashes."""
 
     path: Path
@@ -52,7 +52,7 @@ class Member:
     """One member of an ensemble: a run, or the runs of all folds in the order of the folds."""
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[MemberRun, ...]
 
     @property
     def target(self) -> str:
@@ -113,7 +113,7 @@ def open_members(run_dirs: Sequence[Path], definitions: ModuleType | None) -> li
     return [Member(names[run.path], (run,)) for run in runs]
 
 
-def _open(path: Path, definitions: ModuleType | None) -> Run:
+def _open(path: Path, definitions: ModuleType | None) -> MemberRun:
     directory = RunDirectory(path)
     config = directory.config()
     if not (path / RESULT).exists():
@@ -127,10 +127,10 @@ def _open(path: Path, definitions: ModuleType | None) -> Run:
             f"The file {path / 'config.json'} holds no experiment: name a directory that "
             "`mmjax train` made."
         )
-    return Run(path, config, experiment, directory.read("environment.json").get("data") or {})
+    return MemberRun(path, config, experiment, directory.read("environment.json").get("data") or {})
 
 
-def _target(run: Run) -> str:
+def _target(run: MemberRun) -> str:
     """Name of the one target whose classes the run's model predicts."""
     targets = run.experiment.data.targets
     predicted = shapes_of(run.experiment).predictions
@@ -143,7 +143,7 @@ def _target(run: Run) -> str:
     return classes[0]
 
 
-def _check_alike(one: Run, other: Run) -> None:
+def _check_alike(one: MemberRun, other: MemberRun) -> None:
     """Refuses two runs that do not say something of the same examples."""
     if _target(one) != _target(other):
         raise ConfigError(
@@ -161,9 +161,9 @@ def _check_alike(one: Run, other: Run) -> None:
         )
 
 
-def _joined(runs: Sequence[Run], names: Mapping[Path, str]) -> list[Member]:
+def _joined(runs: Sequence[MemberRun], names: Mapping[Path, str]) -> list[Member]:
     """Members of runs with folds."""
-    groups: dict[str, dict[int, Run]] = {}
+    groups: dict[str, dict[int, MemberRun]] = {}
     for run in runs:
         assert run.fold, "the caller has looked"
         _check_start(run)
@@ -200,7 +200,7 @@ def _joined(runs: Sequence[Run], names: Mapping[Path, str]) -> list[Member]:
     return members
 
 
-def _but_for_the_fold(run: Run) -> str:
+def _but_for_the_fold(run: MemberRun) -> str:
     """What the configs of the runs of one member have in common, as text."""
     experiment = run.experiment
     selections = tuple(
@@ -212,7 +212,7 @@ def _but_for_the_fold(run: Run) -> str:
     return json.dumps(to_json(alike), sort_keys=True)
 
 
-def _check_start(run: Run) -> None:
+def _check_start(run: MemberRun) -> None:
     """Refuses a run that starts from one which was trained on what its fold leaves out."""
     fold, start = to_json(run.fold), run.config.get("start")
     while start:
@@ -273,7 +273,7 @@ class _Told:
 
 
 def _told_by(
-    run: Run,
+    run: MemberRun,
     target: str,
     splits: Sequence[str],
     which: Which,

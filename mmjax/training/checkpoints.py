@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from mmjax.errors import RunError
+from mmjax.training.durable import move_durably
 from mmjax.training.step import TrainState
 
 MANIFEST = "manifest.json"
@@ -117,7 +118,7 @@ class Checkpoints:
                 json.dump(manifest, file, indent=1)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(draft, target)
+            move_durably(draft, target)
         except Exception as error:  # Orbax and TensorStore raise many kinds
             for thread in set(threading.enumerate()) - threads:
                 # Threads of Orbax. The first error was raised; their own `join` would raise again.

@@ -130,7 +130,7 @@ class _Run:
         self.clock = Clock()
         self.speed: dict[str, float] = {}
         self.tensorboard = tensorboard(directory.path, self.step) if training.tensorboard else None
-        self.reporter = Reporter(setup.experiment.name, training.steps, self.step)
+        self.reporter = Reporter(setup.experiment.name, training.steps, self.step, training.monitor)
         if saved:
             self.reporter.say(
                 f"Continuing from the checkpoint of step {self.step} in {directory.path}"

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,13 @@ class Clock:
 
 
 class Reporter:
-    """Shows the progress of a run of `steps` steps, which continues after step `done`."""
+    """Shows the progress of a run of `steps` steps, which continues after step `done`.
 
-    def __init__(self, name: str, steps: int, done: int) -> None:
-        self._name, self._steps = name, steps
+    Of the metrics, it shows those that are called `first` (after their split) before the others.
+    """
+
+    def __init__(self, name: str, steps: int, done: int, first: str = "") -> None:
+        self._name, self._steps, self._first = name, steps, first
         self._bar: Progress | None = None
         if sys.stdout.isatty():
             self._bar = Progress(
@@ -84,13 +87,19 @@ class Reporter:
 
     def metrics(self, done: int, values: Mapping[str, float]) -> None:
         """Shows the first three metrics of an evaluation; `metrics.jsonl` has all."""
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in list(values.items())[:3])
+        shown = monitored_first(values, self._first)[:3]
+        figures = "  ".join(f"{name} {values[name]:.4g}" for name in shown)
         self.say(f"{self._name}: step {done}/{self._steps}  {figures}")
 
     def close(self) -> None:
         """Removes the bar."""
         if self._bar:
             self._bar.stop()
+
+
+def monitored_first(names: Iterable[str], monitor: str) -> list[str]:
+    """The names `split/metric` of metrics, those of `training.monitor` first."""
+    return sorted(names, key=lambda name: name.partition("/")[2] != monitor)
 
 
 def _print(text: str) -> None:

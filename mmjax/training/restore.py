@@ -1,6 +1,7 @@
 """Restores the experiment and the trained state of a run directory."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -12,7 +13,7 @@ from mmjax.training.checkpoints import CheckpointGone, Checkpoints
 from mmjax.training.config import from_json
 from mmjax.training.experiment import Experiment, check
 from mmjax.training.provenance import ENVIRONMENT, check_data
-from mmjax.training.run_directory import RunDirectory
+from mmjax.training.run_directory import RESULT, RunDirectory
 from mmjax.training.setup import Setup
 from mmjax.training.sharding import Mesh, check_devices
 from mmjax.training.step import TrainState
@@ -89,7 +90,13 @@ def evaluate_run(
     folder: Path | None,
     definitions: ModuleType | None = None,
 ) -> dict[str, float]:
-    """Evaluates a checkpoint of a run on a split; see `restore_run`."""
+    """Evaluates a checkpoint of a run on a split, and says if it is not finished."""
     setup, state = restore_run(run_dir, which, folder, definitions, split)
+    if not (run_dir / RESULT).exists():
+        print(
+            f"mmjax: The run {run_dir} is not finished: what is evaluated is its checkpoint of "
+            f"step {int(state.step)}.",
+            file=sys.stderr,
+        )
     evaluators = setup.experiment.evaluation
     return evaluate(evaluators, setup.predictor(state, evaluators), [split]).metrics

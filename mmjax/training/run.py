@@ -201,6 +201,11 @@ class Run:
                         "its training, or arrays."
                     )
             source = data.load(split, resolve_folder(str(data_dir) if data_dir else None))
+        elif not isinstance(data, Mapping):
+            raise ConfigError(
+                f"The data is a {type(data).__name__}: give a dict of modality -> array, such as "
+                f"{{{self._encoded[0]!r}: array}}, or a data set and a split."
+            )
         else:
             if split:
                 raise ConfigError(

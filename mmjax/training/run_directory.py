@@ -16,6 +16,7 @@ from mmjax import __version__
 from mmjax.data import Dataset, DescribedData
 from mmjax.errors import ConfigError, RunError
 from mmjax.training.config import differences, to_json
+from mmjax.training.durable import write_durably
 from mmjax.training.locks import lock_file
 
 RESULT = "result.json"
@@ -136,11 +137,11 @@ class RunDirectory:
                 raise ValueError("it is not a JSON object")
             if name == RESULT:
                 _check_metrics(value.get("metrics"))
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunError(
                 f"{self.path} has no {name}, so it is not a run directory: give one that `mmjax "
                 "train` made."
-            ) from error
+            ) from None
         except OSError as error:
             raise RunError(
                 f"The file {path} cannot be read ({error.strerror}): get permission to read it."
@@ -157,17 +158,8 @@ class RunDirectory:
     def write(self, name: str, value: Any) -> None:
         """Writes a JSON file, completely or not at all; RunError if it cannot be written."""
         text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-        draft = self.path / f"{name}.tmp"
         with self._writing(name):
-            try:
-                with open(draft, "w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(draft, self.path / name)
-            except OSError:
-                draft.unlink(missing_ok=True)
-                raise
+            write_durably(self.path / name, text)
 
     def copy(self, source: Path, name: str) -> None:
         """Copies a file into the directory; RunError if it cannot be written."""
@@ -217,10 +209,8 @@ class RunDirectory:
                 break
         if not rest:
             return
-        draft = self.path / f"{name}.tmp"
         with self._writing(name):
-            draft.write_bytes(b"".join(line + b"\n" for line in lines))
-            os.replace(draft, path)
+            write_durably(path, b"".join(line + b"\n" for line in lines).decode("utf-8"))
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:

@@ -227,3 +227,17 @@ def test_numbers_that_are_not_finite_are_null(directory):
         "b": None,
         "c": 1.0,
     }
+
+
+def test_a_name_is_on_disk_once_it_is_there(directory, monkeypatch):
+    synced, real = [], os.fsync
+
+    def fsync(file):
+        synced.append(os.readlink(f"/proc/self/fd/{file}"))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    directory.claim(CONFIG)
+    assert synced == [str(directory.path / "config.json.tmp"), str(directory.path)]
+    directory.write("odd.json", {"name": "r\udcfc"})
+    assert directory.read("odd.json")["name"] == "r\udcfc"

@@ -48,6 +48,7 @@ def row_heads(study: Mapping[str, Any], readable: Sequence[Mapping[str, Any]]) -
 def result_columns(study: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The shown columns: their cells in the order of the rows, as text beside what they sort by."""
     numbers = {key: index for index, key in enumerate(sources_of(study), start=1)}
+    several = any(len(row["seeds"]) > 1 for row in study["rows"])
     columns = []
     for name in study["shown"]:
         column = _column(study, name)
@@ -59,7 +60,11 @@ def result_columns(study: Mapping[str, Any]) -> list[dict[str, Any]]:
             cell["best"] = row["name"] in best
             for winner in best if row["name"] not in best else []:
                 test = tests.get((row["name"], winner))
-                if test and test["p_corrected"] is not None and not significant(test):
+                if test is None or test["p_corrected"] is None:
+                    only = f"both were compared with {study['baseline']} only"
+                    why = _why_not(test) if test else only
+                    cell["untested"] = several and f"Not tested against {winner}: {why}."
+                elif not significant(test):
                     cell["even"] = (
                         f"Not significantly different from {winner}: "
                         f"{_p_is(test['p_corrected'])} after Holm's correction."
@@ -98,6 +103,7 @@ def _cell(row: Mapping[str, Any], cell: Mapping[str, Any], places: int) -> dict[
         "row": row["name"],
         "best": False,
         "even": "",
+        "untested": "",
         "published": None,
         "value": cell["mean"],
         "n": cell["n"],
@@ -160,8 +166,8 @@ def test_tables(study: Mapping[str, Any]) -> list[dict[str, Any]]:
     tables = []
     for name in study["shown"]:
         tests = study["tests"].get(name) or []
-        if not tests:
-            continue
+        if all(test["n"] < 2 for test in tests):
+            continue  # no pair shares two seeds: the rows themselves are marked
         column = _column(study, name)
         pairs = _by_pair(study, name)
         named = {test[side] for test in tests for side in ("a", "b")}

@@ -161,7 +161,8 @@ def test_matrix_of_tests(tmp_path, make_study, words):
 def test_tests_against_a_baseline_and_tests_without_p(
     tmp_path, make_study, make_row, make_cell, words
 ):
-    rows = [make_row(name, {"test/x": make_cell(0.5, 0.6)}) for name in ("base", "a", "b", "c")]
+    rows = [make_row(name, {"test/x": make_cell(0.5, 0.6)}) for name in ("a", "b", "c")]
+    rows.insert(0, make_row("base", {"test/x": make_cell(0.6, 0.7)}))
     nothing = {"interval": None, "p": None, "p_corrected": None, "b": "base"}
     tests = [
         nothing | {"a": "a", "n": 2, "difference": 0.125},
@@ -175,6 +176,7 @@ def test_tests_against_a_baseline_and_tests_without_p(
     assert "Each row was compared with “base” over the seeds" in text
     assert "row difference p a +0.125 – b – – c −0.250∗ < 0.0001" in text
     assert "Not tested: a and base (the differences do not vary); b and base (fewer than" in text
+    assert path.read_text().count("Not tested against") == text.count("not tested") == 2
     assert "c minus base: −0.250\n95 % interval −0.300 to −0.200\np &lt; 0.0001" in path.read_text()
 
 
