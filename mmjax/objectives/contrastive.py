@@ -175,10 +175,11 @@ def info_nce(
         z2: second view [B, D], row i the partner of row i of `z1`.
         temperature: positive scalar that divides the similarities; may be learned.
         weight: [B], not negative: the weights of the two means. A row of weight 0 is not used as a
-            negative either. All 1 if None.
+            negative either, even if it holds NaN. All 1 if None.
 
     Returns:
-        The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0.
+        The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0;
+        NaN or infinity in a row that counts gives NaN.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ, or a temperature that is not positive.
@@ -223,10 +224,11 @@ def sigmoid_contrastive(
         temperature: positive scalar that multiplies the similarities; may be learned.
         bias: scalar added to every logit; may be learned.
         weight: [B], not negative: pair (i, j) weighs w_i w_j, and B becomes the sum of the weights.
-            All 1 if None.
+            All 1 if None. A row of weight 0 may hold NaN.
 
     Returns:
-        The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0.
+        The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0;
+        NaN or infinity in a row that counts gives NaN.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ, or a temperature that is not positive.
@@ -281,7 +283,8 @@ def _normalised(z: Float[Array, "B D"]) -> Float[Array, "B D"]:
     # The result does not depend on the row's scale, so the scale is constant (stop-gradient).
     largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=1, keepdims=True))
     # tiny / eps: the gradient, one over the length, must be finite.
-    seen = largest > jnp.finfo(z.dtype).tiny / jnp.finfo(z.dtype).eps
+    # Not `largest > ...`, so that NaN stays NaN.
+    seen = ~(largest <= jnp.finfo(z.dtype).tiny / jnp.finfo(z.dtype).eps)
     z = jnp.where(seen, z / jnp.where(seen, largest, 1), 0)
     square = jnp.sum(jnp.square(z), axis=1, keepdims=True)
     return z * lax.rsqrt(jnp.where(seen, square, 1))

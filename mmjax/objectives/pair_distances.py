@@ -200,7 +200,8 @@ def unit_distance(
 def _unit(z: jax.Array) -> jax.Array:
     z = z / _scale(z)
     square = jnp.sum(jnp.square(z), axis=1, keepdims=True)
-    return jnp.where(square > 0, z * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
+    zero = square == 0  # not `> 0` turned round, so that NaN stays NaN
+    return jnp.where(zero, 0, z * jax.lax.rsqrt(jnp.where(zero, 1, square)))
 
 
 def _scale(*views: jax.Array) -> jax.Array:
@@ -210,8 +211,8 @@ def _scale(*views: jax.Array) -> jax.Array:
     divided by its scale, and would overflow there.
     """
     largest = jnp.max(jnp.stack([jnp.abs(z).max(axis=1) for z in views]), axis=0)
-    normal = largest >= jnp.finfo(largest.dtype).tiny
-    return jax.lax.stop_gradient(jnp.where(normal, largest, 1))[:, None]
+    below = largest < jnp.finfo(largest.dtype).tiny
+    return jax.lax.stop_gradient(jnp.where(below, 1, largest))[:, None]
 
 
 def _rows(
