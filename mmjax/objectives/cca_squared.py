@@ -59,7 +59,9 @@ def squared_cca_loss(
         loss = -tr((C11 + R1)^-1 C12 (C22 + R2)^-1 C21) = -||T||_F^2,    T = L1^-1 C12 L2^-T
 
     Two Cholesky factors and triangular solves, and a closed-form gradient that is smooth
-    everywhere. For the k largest, square `canonical_correlations(h1, h2)[:k]` and sum.
+    everywhere, for reverse mode alone (`jax.grad`, `jax.vjp`): JAX refuses `jax.jvp`,
+    `jax.jacfwd` and `jax.hessian` of it. For the k largest, square
+    `canonical_correlations(h1, h2)[:k]` and sum.
 
     Args:
         h1: first view [B, D1].

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
+from mmjax.objectives.batch_covariance import on_every_device
 from mmjax.objectives.objective import (
     PureObjective,
     check_pair,
@@ -72,6 +73,8 @@ class LearnedInfoNCE(nnx.Module):
     """The module of an `InfoNCE` that learns its temperature.
 
         1 / temperature = exp(min(log_scale, log 100))
+
+    The gradient at the bound is written by hand, for reverse mode alone (`at_most`).
 
     Reference:
         Radford et al., CLIP, ICML 2021, section 2.5 (the parameter and its bound).
@@ -191,10 +194,10 @@ def info_nce(
     _check_temperature(temperature)
     cosine, rows = _cosines(jnp.asarray(z1), jnp.asarray(z2), weight)
     logits = cosine / jnp.asarray(temperature, cosine.dtype)
-    counted = rows > 0
+    counted, own = rows > 0, jnp.eye(len(rows), dtype=bool)
     # The diagonal is kept, so that the loss of a row of weight 0 is finite before it is dropped.
-    kept = (counted[:, None] & counted[None, :]) | jnp.eye(len(rows), dtype=bool)
-    matching = jnp.diagonal(logits)
+    kept = (counted[:, None] & on_every_device(counted)[None, :]) | own
+    matching = jnp.sum(jnp.where(own, logits, 0), axis=1)
     logits = jnp.where(kept, logits, -jnp.inf)
     forward = jax.nn.logsumexp(logits, axis=1) - matching
     backward = jax.nn.logsumexp(logits, axis=0) - matching
@@ -241,7 +244,7 @@ def sigmoid_contrastive(
     cosine, rows = _cosines(jnp.asarray(z1), jnp.asarray(z2), weight)
     logits = cosine * jnp.asarray(temperature, cosine.dtype) + jnp.asarray(bias, cosine.dtype)
     sign = 2 * jnp.eye(len(rows), dtype=cosine.dtype) - 1
-    pair = rows[:, None] * rows[None, :]
+    pair = rows[:, None] * on_every_device(rows)[None, :]
     return -jnp.sum(pair * jax.nn.log_sigmoid(sign * logits)) / _total(rows)
 
 
@@ -250,6 +253,7 @@ def at_most(x: jax.Array, most: float) -> jax.Array:
     """min(x, most), with a gradient by which descent can lower x from the bound, but not raise it.
 
     Where x is `most` or more, a negative gradient is replaced by 0; every other gradient passes.
+    Reverse mode alone: JAX refuses `jax.jvp` and `jax.jacfwd` of it.
     """
     return jnp.minimum(x, jnp.asarray(most, x.dtype))
 
@@ -274,7 +278,7 @@ def _cosines(
     rows = jnp.ones(len(z1), dtype) if weight is None else jnp.asarray(weight, dtype)
     counted = rows[:, None] > 0
     n1 = _normalised(jnp.where(counted, z1.astype(dtype), 0))
-    n2 = _normalised(jnp.where(counted, z2.astype(dtype), 0))
+    n2 = on_every_device(_normalised(jnp.where(counted, z2.astype(dtype), 0)))
     return jnp.einsum("id,jd->ij", n1, n2, precision=lax.Precision.HIGHEST), rows
 
 

@@ -213,7 +213,7 @@ def _best_approximation(
             current[view], lengths = _unit_columns(solved)
         return tuple(current), lengths
 
-    start = (tuple(factors), jnp.zeros(k, tensor.dtype))
+    start = (tuple(factors), jnp.zeros_like(tensor, shape=(k,)))
     found, lengths = lax.fori_loop(0, iterations, sweep, start)
     norm = jnp.sqrt(jnp.maximum(lengths @ matmul(gram(found, None), lengths), 0))
     return found, lengths / jnp.where(norm > 0, norm, 1)
