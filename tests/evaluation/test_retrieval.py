@@ -17,6 +17,7 @@ from mmjax.evaluation import (
     ranking,
     recall_at,
 )
+from mmjax.evaluation.metrics import f1_of_counts
 from mmjax.evaluation.ranking import average_precision, random_average_precision
 from mmjax.evaluation.retrieval import _centred
 
@@ -34,6 +35,17 @@ def test_average_precision_in_closed_form():
     relevant = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [1, 1, 1, 1]], bool)
     expected = [(1 + 2 / 3) / 2, 1 / 4, 1]
     np.testing.assert_allclose(average_precision(scores, relevant), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.int32, np.float32])
+def test_numbers_of_any_type_are_ranked_as_they_are(dtype):
+    info = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else np.finfo(dtype)
+    scores = np.array([[info.min, info.max, 3]], dtype)
+    best = np.array([[0, 1, 0]])
+    assert average_precision(scores, best.astype(bool))[0] == 1
+    assert average_precision(scores, 1 - best)[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert recall_at(scores, 1, np.array([1])) == median_rank(scores, np.array([1], np.uint8)) == 1
+    assert f1_of_counts(*np.array([200, 200, 200], np.uint8)) == 1
 
 
 @pytest.mark.parametrize(
@@ -112,6 +124,7 @@ def test_chunks_make_no_difference(chunk, monkeypatch):
     [
         (lambda: average_precision(np.zeros((2, 3)), np.zeros((3, 2), bool)), "one row per query"),
         (lambda: average_precision(np.full((1, 2), np.nan), np.ones((1, 2), bool)), "NaN values"),
+        (lambda: average_precision(np.ones((1, 2)), np.array([[0, 2]])), "no grades"),
         (lambda: mean_average_precision(np.zeros((0, 2)), np.ones((0, 2), bool)), "No query"),
         (lambda: recall_at(np.zeros((2, 2)), 0), "k is 0: it must be at least 1"),
         (lambda: recall_at(np.zeros((3, 2)), 1), "one column per candidate"),
@@ -119,7 +132,7 @@ def test_chunks_make_no_difference(chunk, monkeypatch):
         (lambda: median_rank(np.zeros((2, 2)), np.array([0])), "one match per query"),
         (lambda: median_rank(np.zeros((2, 2)), np.array([0, -1])), "one column per candidate"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_bad_arrays(call, sentence):
     with pytest.raises(ConfigError, match=sentence):
