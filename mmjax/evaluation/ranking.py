@@ -188,14 +188,53 @@ def places(
     return np.concatenate(better), np.concatenate(equal)
 
 
-def share_within(better: np.ndarray, equal: np.ndarray, k: int) -> float:
-    """The share of queries with the correct candidate among the first k, from `places`."""
-    return float(np.clip((k - better) / equal, 0, 1).mean())
+def first_places(
+    scores: Real[np.ndarray, "Q N"], relevant: Bool[np.ndarray, "Q N"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `places`, of the best of several correct candidates.
+
+    Args:
+        scores: of the N candidates for each of the Q queries; higher is better.
+        relevant: the correct candidates, one or more of each query.
+
+    Returns:
+        [Q] numbers of candidates with a higher and with an equal score as the best correct one, and
+        of correct ones among those of equal score.
+    """
+    best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
+    equal = scores == best
+    return (scores > best).sum(axis=1), equal.sum(axis=1), (equal & relevant).sum(axis=1)
 
 
-def middle(better: np.ndarray, equal: np.ndarray) -> float:
-    """The median rank, from `places`."""
-    return float(np.median(better + (equal + 1) / 2))
+def share_within(
+    better: np.ndarray, equal: np.ndarray, k: int, correct: np.ndarray | int = 1
+) -> float:
+    """The share of queries with a correct candidate among the first k.
+
+    Of `equal` candidates in random order, n = k - better are among the first k. None of the
+    `correct` ones is with the probability of `equal` - n over `equal`, for the first of them, times
+    the same with one less of each for the next, and so on.
+
+    Args:
+        better: [Q], from `places` or `first_places`.
+        equal: [Q], as well.
+        k: number of candidates that count.
+        correct: [Q], from `first_places`; 1 for `places`.
+    """
+    drawn, missed = np.clip(k - better, 0, equal), np.ones(len(equal))
+    for number in range(int(np.max(correct))):
+        left = np.clip((equal - number - drawn) / np.maximum(equal - number, 1), 0, 1)
+        missed *= np.where(number < correct, left, 1)
+    return float(1 - missed.mean())
+
+
+def middle(better: np.ndarray, equal: np.ndarray, correct: np.ndarray | int = 1) -> float:
+    """The median over the queries of the mean rank of the first correct candidate.
+
+    Arguments are those of `share_within`: the first of t among m in random order is, in the mean,
+    at (m + 1) / (t + 1).
+    """
+    return float(np.median(better + (equal + 1) / (correct + 1)))
 
 
 def chunks(queries: int, candidates: int) -> Iterator[slice]:
