@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from mmjax.errors import ConfigError
 from mmjax.objectives.batch_covariance import on_every_device
 from mmjax.objectives.objective import (
-    PureObjective,
+    PairedObjective,
     check_pair,
     check_two_views,
     paired_views,
@@ -27,7 +27,7 @@ MOST_SCALE = 100.0  # that a learned InfoNCE multiplies cosines by, as CLIP does
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoNCE(PureObjective):
+class InfoNCE(PairedObjective):
     """Symmetric InfoNCE between two views, the loss of CLIP, at a fixed or learned temperature.
 
     A learned one is logged beside the loss, as `info_nce/temperature`.
@@ -95,7 +95,7 @@ class LearnedInfoNCE(nnx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmoidContrastive(PureObjective):
+class SigmoidContrastive(PairedObjective):
     """Pairwise sigmoid loss between two views, the loss of SigLIP; scale and bias fixed or learned.
 
     Learned ones are logged beside the loss, as `sigmoid_contrastive/temperature` and `.../bias`.

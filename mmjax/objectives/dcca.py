@@ -16,18 +16,25 @@ from mmjax.errors import ConfigError, unknown_name
 from mmjax.objectives.batch_covariance import varying_together
 from mmjax.objectives.batch_views import checked_k
 from mmjax.objectives.cca_solvers import exact_correlations, newton_schulz_sum
-from mmjax.objectives.objective import PureObjective, check_two_views, paired_views, working_dtype
+from mmjax.objectives.objective import (
+    CovarianceObjective,
+    check_two_views,
+    paired_views,
+    pairs_of,
+    working_dtype,
+)
 from mmjax.structs import Batch, Outputs, Term
 
 Solver = Literal["exact", "newton_schulz"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DCCA(PureObjective):
+class DCCA(CovarianceObjective):
     """Deep CCA between two views: minus the sum of their canonical correlations.
 
-    The rows with both views present count. The batch must have at least as many rows as the wider
-    view has dimensions, and should have several times as many.
+    The rows with both views present count; `pairs`, their number, is logged beside the loss. The
+    batch must have at least as many rows as the wider view has dimensions, and should have several
+    times as many.
 
     Attributes:
         weight: factor of this term in the training loss.
@@ -56,12 +63,13 @@ class DCCA(PureObjective):
         return "dcca"
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Term:
-        """The DCCA loss of one batch, and what `telemetry` asks for."""
+        """The DCCA loss of one batch, the number of its pairs, and what `telemetry` asks for."""
         h1, h2, weight = paired_views(outputs, batch, self.views)
         loss, telemetry = dcca_loss_and_telemetry(
             h1, h2, ridge=self.ridge, k=self.k, weight=weight, solver=self.solver
         )
-        return Term.of_batch(loss, **telemetry if self.telemetry else {})
+        logged = telemetry if self.telemetry else {}
+        return Term.of_batch(loss, pairs=pairs_of(weight), **logged)
 
 
 def dcca_loss(

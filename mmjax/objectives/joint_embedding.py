@@ -17,7 +17,7 @@ from mmjax.errors import ConfigError
 from mmjax.objectives.batch_covariance import on_every_device
 from mmjax.objectives.batch_views import with_gradient_of
 from mmjax.objectives.objective import (
-    PureObjective,
+    PairedObjective,
     check_pair,
     check_two_views,
     label_of,
@@ -31,7 +31,7 @@ LARGEST = 2**22  # differences that are computed at once: 16 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointEmbedding(PureObjective):
+class JointEmbedding(PairedObjective):
     """Mean squared distance of positive pairs, with a penalty on the norms of the embeddings.
 
     Attributes:

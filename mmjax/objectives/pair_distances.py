@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mmjax.objectives.batch_views import batch_views, standardised
 from mmjax.objectives.objective import (
-    PureObjective,
+    PairedObjective,
     check_pair,
     check_two_views,
     paired_views,
@@ -21,7 +21,7 @@ from mmjax.objectives.objective import (
 from mmjax.structs import Batch, Outputs, Term
 
 
-class _OfTwoViews(PureObjective):
+class _OfTwoViews(PairedObjective):
     """Base of these losses: each is a function of two embeddings of equal width."""
 
     views: tuple[str, str]
