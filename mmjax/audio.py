@@ -17,7 +17,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from mmjax.errors import ConfigError
 
@@ -67,7 +67,7 @@ def frame_mask(
 
 
 def log_mel(
-    waveform: Float[Array | np.ndarray, "*batch S"],
+    waveform: Shaped[Array | np.ndarray, "*batch S"],
     *,
     sample_rate: int,
     frame_length: int = 400,
@@ -88,7 +88,7 @@ def log_mel(
     corner m + 2, linearly in mel. Below the floor the value is log(floor) and the gradient 0.
 
     Args:
-        waveform: samples [..., S], usually in [-1, 1].
+        waveform: samples [..., S] of a floating type, usually in [-1, 1].
         sample_rate: samples per second, in Hz.
         frame_length: samples in a frame (25 ms at 16 kHz).
         hop: samples between the starts of two frames (10 ms at 16 kHz).
@@ -102,13 +102,14 @@ def log_mel(
         [..., F, M] float32, F = `frames(S, ...)`.
 
     Raises:
-        ConfigError: (a ValueError) the waveform is shorter than a frame, an edge is outside 0 to
-            half the sample rate, or a band has no frequency of the transform.
+        ConfigError: (a ValueError) the waveform is of integers, or shorter than a frame, an edge is
+            outside 0 to half the sample rate, or a band has no frequency of the transform.
 
     Example:
         >>> log_mel(jnp.zeros(16_000), sample_rate=16_000).shape
         (98, 64)
     """
+    _check_floating(waveform.dtype)
     frames(waveform.shape[-1], frame_length=frame_length, hop=hop)
     if n_fft is None:
         n_fft = 1 << (frame_length - 1).bit_length()
@@ -131,7 +132,7 @@ def log_mel(
 
 
 def mfcc(
-    waveform: Float[Array | np.ndarray, "*batch S"],
+    waveform: Shaped[Array | np.ndarray, "*batch S"],
     *,
     sample_rate: int,
     coefficients: int = 13,
@@ -151,7 +152,7 @@ def mfcc(
     No liftering; coefficient 0, the loudness, is kept.
 
     Args:
-        waveform: samples [..., S], usually in [-1, 1].
+        waveform: samples [..., S] of a floating type, usually in [-1, 1].
         sample_rate: samples per second, in Hz.
         coefficients: number of coefficients, from the lowest, at most `bands`.
         frame_length: see `log_mel`.
@@ -185,6 +186,21 @@ def mfcc(
     )
     cosines = _cosines(bands, coefficients)
     return jnp.einsum("...m,mc->...c", spectrogram, cosines, precision=lax.Precision.HIGHEST)
+
+
+def _check_floating(dtype: np.dtype) -> None:
+    """Refuses integers: a file's int16 samples, up to 32,768, would be 20.8 nats too loud."""
+    if jnp.issubdtype(dtype, jnp.integer):
+        full = 2 ** (8 * dtype.itemsize - 1)
+        middle = f"subtract {full:,} and " if dtype.kind == "u" else ""
+        raise ConfigError(
+            f"The waveform is of the type {dtype.name}, but log-mel needs samples in [-1, 1]: "
+            f"convert it to float32, {middle}divide it by {full:,}."
+        )
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ConfigError(
+            f"The waveform is of the type {dtype.name}: give real samples of a floating type."
+        )
 
 
 def _framed(samples: Array, frame_length: int, hop: int) -> Array:

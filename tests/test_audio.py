@@ -151,6 +151,22 @@ def test_wrong_arguments_are_refused_in_one_sentence(options, word):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "fix"),
+    [
+        (np.int16, "convert it to float32, divide it by 32,768"),
+        (np.uint8, "convert it to float32, subtract 128 and divide it by 128"),
+        (np.int32, "divide it by 2,147,483,648"),
+        (bool, "of the type bool"),
+        (np.complex64, "real samples"),
+    ],
+)
+def test_samples_that_are_not_floating_are_refused_with_the_fix(dtype, fix):
+    for transform in (log_mel, mfcc):
+        with pytest.raises(ValueError, match=fix):
+            transform(np.zeros(1000, dtype), **SMALL)
+
+
 @pytest.mark.parametrize("coefficients", [0, 25])
 def test_more_coefficients_than_bands_are_refused(coefficients):
     with pytest.raises(ValueError, match="from 1 to 24"):

@@ -15,6 +15,7 @@ from mmjax.data.files import read_bytes
 from mmjax.errors import DataError
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST_DIMS = 8  # MNIST has 3
 _GET_AGAIN = "download the original file again"
 
 
@@ -46,6 +47,11 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataError(
             f"{path} has elements of the unknown idx type 0x{kind:02x} (known: {known}): "
             f"{_GET_AGAIN}."
+        )
+    if dims > _MOST_DIMS:
+        raise DataError(
+            f"{path} has {dims} dimensions in its header, more than the {_MOST_DIMS} that an idx "
+            f"file is read with: {_GET_AGAIN}."
         )
     header = 4 + 4 * dims
     if len(data) < header:

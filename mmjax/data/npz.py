@@ -1,12 +1,15 @@
 """The .npz format of NumPy: named arrays in a zip archive, read without pickle."""
 
 import io
+import math
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
+from numpy.lib.npyio import NpzFile
 
 from mmjax.data.files import read_bytes
 from mmjax.errors import DataError
@@ -79,9 +82,10 @@ def _names(path: Path, data: bytes) -> list[str]:
     return [member.removesuffix(".npy") for member in members if member.endswith(".npy")]
 
 
-def _plain(path: Path, archive: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+def _plain(path: Path, archive: NpzFile, name: str) -> np.ndarray:
     """An array of numbers or strings."""
     try:
+        _check_size(path, archive, name)
         array = archive[name]
     except ValueError as error:  # from NumPy, for pickled objects and files that are not arrays
         raise DataError(
@@ -93,9 +97,28 @@ def _plain(path: Path, archive: Mapping[str, np.ndarray], name: str) -> np.ndarr
     return array
 
 
+def _check_size(path: Path, archive: NpzFile, name: str) -> None:
+    """Refuses an array that claims another size than it has, before memory for it is asked for."""
+    members = archive.zip
+    assert members is not None  # only a closed archive has none
+    with members.open(f"{name}.npy") as file:
+        version = npy.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError("version 3 is for columns with names")
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(file)
+        there = members.getinfo(f"{name}.npy").file_size - file.tell()
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != there and not dtype.hasobject:
+        raise DataError(
+            f"The array {name} of {path} is damaged (its header claims {claimed:,} bytes for the "
+            f"shape {shape}, but {there:,} are there): {_GET_AGAIN}."
+        )
+
+
 def _array(
     path: Path,
-    archive: Mapping[str, np.ndarray],
+    archive: NpzFile,
     name: str,
     shape: tuple[int, ...],
     gaps: bool,

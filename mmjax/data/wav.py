@@ -10,10 +10,14 @@ from mmjax.data.files import read_bytes
 from mmjax.errors import DataError
 
 _GET_AGAIN = "download the original file again"
+_UNKNOWN = 0x7FFFF000  # from this size on, a header claims no number, but that it is unknown
 
 
 def read_wav(path: Path, sample_rate: int) -> np.ndarray:
-    """Reads a WAV file of one channel.
+    """Reads a WAV file of one channel: RIFF, or RF64 and BW64 of long recordings.
+
+    Programs that write to a pipe, or that were stopped, leave sizes in the header that say nothing
+    (0, or 2 GiB and more): then the samples are what is there.
 
     Args:
         path: the file.
@@ -23,21 +27,19 @@ def read_wav(path: Path, sample_rate: int) -> np.ndarray:
         [S] float32, the waveform in [-1, 1].
 
     Raises:
-        DataError: the file is missing, empty, cut short, not a WAV file, or has several channels,
-            another sample rate, or samples that are not finite or outside [-1, 1].
+        DataError: the file is missing, empty, cut short in its samples, not a WAV file, or has
+            several channels, another sample rate, or samples that are not finite or outside
+            [-1, 1].
     """
     data = read_bytes(path)
     if not data:
         raise DataError(f"{path} is empty (0 bytes): {_GET_AGAIN}.")
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+    if data[:4] not in (b"RIFF", b"RF64", b"BW64") or data[8:12] != b"WAVE":
         raise DataError(f"{path} is not a WAV file, although its name ends in .wav: {_GET_AGAIN}.")
-    # libsndfile reads the beginning of a file that was cut short, without an error.
-    declared = 8 + int.from_bytes(data[4:8], "little")
-    if declared > len(data):
-        raise DataError(
-            f"{path} is cut short ({len(data):,} bytes, but {declared:,} in its header): "
-            f"{_GET_AGAIN}."
-        )
+    try:
+        data = _whole(data)
+    except _CutShortError as error:
+        raise DataError(f"{path} is cut short ({error}): {_GET_AGAIN}.") from error
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -52,3 +54,39 @@ def read_wav(path: Path, sample_rate: int) -> np.ndarray:
     if not np.all(np.abs(samples) <= 1):
         raise DataError(f"{path} has samples that are not in [-1, 1]: {_GET_AGAIN}.")
     return samples[:, 0]
+
+
+class _CutShortError(Exception):
+    """A file that ends before its samples do."""
+
+
+def _whole(data: bytes) -> bytes:
+    """A file whose samples are all there, with a header that libsndfile reads.
+
+    libsndfile reads the beginning of a file that was cut short without an error, so the size of the
+    chunk of samples is compared here. The size of the whole file is not: many programs get it
+    wrong.
+    """
+    long, position = 0, 12
+    while data[position : position + 4] != b"data":
+        if position + 8 > len(data):
+            raise _CutShortError(f"its {len(data):,} bytes end before the samples")
+        if data[position : position + 4] == b"ds64":  # of RF64: the sizes that need 64 bits
+            long = _number(data[position + 16 : position + 24])
+        size = _number(data[position + 4 : position + 8])
+        position += 8 + size + size % 2
+    start = position + 8
+    claimed = _number(data[position + 4 : start])
+    known = claimed < _UNKNOWN
+    if long and not known:
+        claimed, known = long, True
+    if known and start + claimed > len(data):
+        raise _CutShortError(f"{len(data):,} bytes, but {start + claimed:,} in its header")
+    if claimed == 0 and 8 + _number(data[4:8]) <= start:  # a recorder that never closed the file
+        there = min(len(data) - start, 2**32 - 1)
+        data = data[: start - 4] + there.to_bytes(4, "little") + data[start:]
+    return b"RF64" + data[4:] if data[:4] == b"BW64" else data  # another name of the same
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "little")

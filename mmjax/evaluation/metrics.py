@@ -151,7 +151,8 @@ def _class_numbers(values: np.ndarray, what: str, classes: int) -> np.ndarray:
 
 def f1_of_counts(right: Any, predicted: Any, true: Any) -> np.ndarray:
     """F1 from the numbers of correct predictions, predictions and examples of a class; 0/0 is 0."""
-    return _ratio(2 * np.asarray(right), np.asarray(predicted) + np.asarray(true))
+    right, predicted, true = (np.asarray(each, np.float64) for each in (right, predicted, true))
+    return _ratio(2 * right, predicted + true)  # in float64, where counts of uint8 do not overflow
 
 
 def _ratio(part: Any, total: Any) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Linear probes: how well a linear classifier on a frozen representation predicts a target."""
 
 import dataclasses
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -21,6 +23,8 @@ from mmjax.evaluation.predictor import Predictor, some
 from mmjax.evaluation.projections import Projection
 
 COSTS = (0.001, 0.01, 0.1, 1.0, 10.0)
+MOST_COST = 1e6  # above it a fit overflows, and cannot be interrupted
+ITERATIONS = 1000  # at most, of one classifier
 
 Kind = Literal["svm", "svm_one_vs_one", "logistic"]
 Examples = tuple[np.ndarray, np.ndarray]  # inputs [N, D] and labels [N]
@@ -50,7 +54,7 @@ class LinearProbe(Evaluator):
         name: prefix of the metric names. If empty, the view, with the name of the projection
             before it if one is set, such as `cca10_left`.
         costs: weights of the summed training errors relative to half the squared norm of the
-            weights (the C of LIBLINEAR). With a single one, `valid` is not used.
+            weights (the C of LIBLINEAR), at most 1,000,000. With a single one, `valid` is not used.
         examples: at most so many training rows, drawn at random, are used; 0 for all. Tens of
             thousands of rows take seconds with ten columns, but minutes with hundreds.
         seed: seed of that draw.
@@ -149,27 +153,52 @@ def best_probe(
         valid: returns the validation examples; not called with a single cost.
         what: what is trained ("the probe of 'left'"), for the message.
 
+    If a fit has not converged, one sentence on stderr says with which costs.
+
     Raises:
         DataError: the training rows are all of one class.
     """
+    from sklearn.exceptions import ConvergenceWarning  # here, because imports take a second
+
     labels = train[1]
     if (labels == labels[0]).all():
         raise DataError(
             f"The {len(labels)} training rows of {what} are all of one class: give it rows of two "
             "or more classes, or remove the evaluation."
         )
-    classifiers = [_classifier(kind, cost).fit(*train) for cost in costs]
+    classifiers = []
+    unfinished = []
+    for cost in costs:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            classifiers.append(_classifier(kind, cost).fit(*train))
+        for warning in told:
+            if issubclass(warning.category, ConvergenceWarning):
+                unfinished.append(cost)
+            else:
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
     best = 0
     if len(costs) > 1:
         chosen_on = valid()
         best = int(np.argmax([classifier.score(*chosen_on) for classifier in classifiers]))
+    if unfinished:
+        print(
+            f"mmjax: The training of {what} did not converge within {ITERATIONS} iterations with "
+            f"the costs {', '.join(f'{cost:g}' for cost in dict.fromkeys(unfinished))}, so its "
+            "figures may be too low: leave them out of `costs`, or take smaller ones.",
+            file=sys.stderr,
+        )
     return Probe(classifiers[best], costs[best])
 
 
 def check_costs(of: str, costs: tuple[float, ...]) -> None:
-    """Checks that costs is a list of one or more positive numbers."""
-    if not costs or not all(cost > 0 for cost in costs):
-        raise ConfigError(f"{of}.costs is {costs}: list one or more numbers above 0.")
+    """Checks that costs is a list of one or more positive numbers, none above `MOST_COST`."""
+    if not costs or not all(0 < cost <= MOST_COST for cost in costs):
+        raise ConfigError(
+            f"{of}.costs is {costs}: list one or more numbers above 0, at most {MOST_COST:,.0f}."
+        )
 
 
 def check_choice(of: str, costs: tuple[float, ...], task: Task) -> None:
@@ -190,8 +219,8 @@ def _classifier(kind: Kind, cost: float) -> Any:
     from sklearn.svm import LinearSVC
 
     classifier = {
-        "svm": LinearSVC(C=cost, dual=False),
-        "svm_one_vs_one": OneVsOneClassifier(LinearSVC(C=cost, dual=False)),
-        "logistic": LogisticRegression(C=cost, max_iter=1000),
+        "svm": LinearSVC(C=cost, dual=False, max_iter=ITERATIONS),
+        "svm_one_vs_one": OneVsOneClassifier(LinearSVC(C=cost, dual=False, max_iter=ITERATIONS)),
+        "logistic": LogisticRegression(C=cost, max_iter=ITERATIONS),
     }
     return make_pipeline(StandardScaler(), classifier[kind])

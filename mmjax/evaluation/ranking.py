@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer, Real, Shaped
 
 from mmjax.errors import ConfigError
 
@@ -11,7 +11,7 @@ CHUNK = 1 << 20  # scores that are ranked at once: 8 MiB, and about ten times th
 
 
 def average_precision(
-    scores: Float[np.ndarray, "Q N"], relevant: Bool[np.ndarray, "_ _"]
+    scores: Real[np.ndarray, "Q N"], relevant: Shaped[np.ndarray, "_ _"]
 ) -> Float[np.ndarray, " Q"]:
     """Average precision of each query over its complete ranking.
 
@@ -22,13 +22,13 @@ def average_precision(
 
     Args:
         scores: of the N candidates for each of the Q queries; higher is better.
-        relevant: which candidates are relevant, [Q, N].
+        relevant: which candidates are relevant, [Q, N], of bool or of 0 and 1.
 
     Returns:
         One number per query, above 0 and at most 1; NaN if no candidate is relevant.
 
     Raises:
-        ConfigError: the shapes differ, or a score is NaN.
+        ConfigError: the shapes differ, a score is NaN, or a relevance is neither 0 nor 1.
 
     Reference:
         McSherry and Najork, Computing Information Retrieval Performance Measures Efficiently in the
@@ -40,7 +40,15 @@ def average_precision(
             f"scores has the shape {scores.shape} and relevant {relevant.shape}: give both one "
             "row per query and one column per candidate."
         )
-    order = np.argsort(-scores, axis=1)
+    if relevant.dtype != bool:
+        if not np.isin(relevant, (0, 1)).all():
+            raise ConfigError(
+                "relevant has values other than 0 and 1, and average precision has no grades: give "
+                "the candidates that count as relevant, as in relevant >= 1."
+            )
+        relevant = relevant.astype(bool)
+    # Turned round, not negated: unsigned numbers and the least of int8 have no negative.
+    order = np.argsort(scores, axis=1)[:, ::-1]
     ranked, hit = (np.take_along_axis(array, order, axis=1) for array in (scores, relevant))
     hits, rank = np.cumsum(hit, axis=1), np.arange(1, scores.shape[1] + 1)
     first = np.ones(scores.shape, bool)  # the first of the candidates of equal score
@@ -73,13 +81,13 @@ def _tied_precision(
 
 
 def mean_average_precision(
-    scores: Float[np.ndarray, "Q N"], relevant: Bool[np.ndarray, "_ _"]
+    scores: Real[np.ndarray, "Q N"], relevant: Shaped[np.ndarray, "_ _"]
 ) -> float:
     """The mean of `average_precision` over the queries that have a relevant candidate.
 
     Args:
         scores: of the N candidates for each of the Q queries; higher is better.
-        relevant: which candidates are relevant, [Q, N].
+        relevant: which candidates are relevant, [Q, N], of bool or of 0 and 1.
 
     Returns:
         Above 0, at most 1.
@@ -113,7 +121,7 @@ def random_average_precision(
 
 
 def recall_at(
-    scores: Float[np.ndarray, "Q N"], k: int, matches: Int[np.ndarray, " _"] | None = None
+    scores: Real[np.ndarray, "Q N"], k: int, matches: Integer[np.ndarray, " _"] | None = None
 ) -> float:
     """The share of queries whose one correct candidate is among the first k.
 
@@ -137,7 +145,7 @@ def recall_at(
 
 
 def median_rank(
-    scores: Float[np.ndarray, "Q N"], matches: Int[np.ndarray, " _"] | None = None
+    scores: Real[np.ndarray, "Q N"], matches: Integer[np.ndarray, " _"] | None = None
 ) -> float:
     """The median over the queries of the rank of the one correct candidate, 1 at best.
 
@@ -157,7 +165,7 @@ def median_rank(
 
 
 def places(
-    scores: Float[np.ndarray, "Q N"], matches: Int[np.ndarray, " _"] | None
+    scores: Real[np.ndarray, "Q N"], matches: Integer[np.ndarray, " _"] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """[Q] numbers of candidates with a higher and with an equal score as the correct one.
 
@@ -180,14 +188,53 @@ def places(
     return np.concatenate(better), np.concatenate(equal)
 
 
-def share_within(better: np.ndarray, equal: np.ndarray, k: int) -> float:
-    """The share of queries with the correct candidate among the first k, from `places`."""
-    return float(np.clip((k - better) / equal, 0, 1).mean())
+def first_places(
+    scores: Real[np.ndarray, "Q N"], relevant: Bool[np.ndarray, "Q N"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `places`, of the best of several correct candidates.
+
+    Args:
+        scores: of the N candidates for each of the Q queries; higher is better.
+        relevant: the correct candidates, one or more of each query.
+
+    Returns:
+        [Q] numbers of candidates with a higher and with an equal score as the best correct one, and
+        of correct ones among those of equal score.
+    """
+    best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
+    equal = scores == best
+    return (scores > best).sum(axis=1), equal.sum(axis=1), (equal & relevant).sum(axis=1)
 
 
-def middle(better: np.ndarray, equal: np.ndarray) -> float:
-    """The median rank, from `places`."""
-    return float(np.median(better + (equal + 1) / 2))
+def share_within(
+    better: np.ndarray, equal: np.ndarray, k: int, correct: np.ndarray | int = 1
+) -> float:
+    """The share of queries with a correct candidate among the first k.
+
+    Of `equal` candidates in random order, n = k - better are among the first k. None of the
+    `correct` ones is with the probability of `equal` - n over `equal`, for the first of them, times
+    the same with one less of each for the next, and so on.
+
+    Args:
+        better: [Q], from `places` or `first_places`.
+        equal: [Q], as well.
+        k: number of candidates that count.
+        correct: [Q], from `first_places`; 1 for `places`.
+    """
+    drawn, missed = np.clip(k - better, 0, equal), np.ones(len(equal))
+    for number in range(int(np.max(correct))):
+        left = np.clip((equal - number - drawn) / np.maximum(equal - number, 1), 0, 1)
+        missed *= np.where(number < correct, left, 1)
+    return float(1 - missed.mean())
+
+
+def middle(better: np.ndarray, equal: np.ndarray, correct: np.ndarray | int = 1) -> float:
+    """The median over the queries of the mean rank of the first correct candidate.
+
+    Arguments are those of `share_within`: the first of t among m in random order is, in the mean,
+    at (m + 1) / (t + 1).
+    """
+    return float(np.median(better + (equal + 1) / (correct + 1)))
 
 
 def chunks(queries: int, candidates: int) -> Iterator[slice]:

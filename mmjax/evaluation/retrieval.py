@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from mmjax.errors import ConfigError, DataError, check_sizes
+from mmjax.errors import ConfigError, DataError, check_sizes, unknown_name
 from mmjax.evaluation.embeddings import check_target
 from mmjax.evaluation.evaluator import Evaluator, Lower, Neither, Reads, Task, Value
 from mmjax.evaluation.features import check_features, check_metrics, features_of, reads_of
@@ -15,8 +15,8 @@ from mmjax.evaluation.projections import Projection
 from mmjax.evaluation.ranking import (
     average_precision,
     chunks,
+    first_places,
     middle,
-    places,
     random_average_precision,
     share_within,
 )
@@ -38,9 +38,12 @@ class Retrieval(Evaluator):
     `map_{b}_to_{a}`, their mean `map_mean`, and the floor `map_random`, the mean over random
     rankings. Without a target, the candidate of the query's own record is relevant:
     `recall_at_{k}_{a}_to_{b}`, the share of queries with it among the first k, and
-    `median_rank_{a}_to_{b}`, 1 at best, both ways, and the means `recall_at_{k}_mean` and
-    `median_rank_mean`. The prefix of the names is `name`, or else the name of the projection and
-    `semantic`, such as `cca5_semantic_map_mean`.
+    `median_rank_{a}_to_{b}`, 1 at best, both ways, their means `recall_at_{k}_mean` and
+    `median_rank_mean`, and what rankings at random give, `recall_at_{k}_random` and
+    `median_rank_random`. With `group`, records of one group hold the same item of a, such as one
+    picture with five captions: it is one query and one candidate (of its first record), and it
+    finds, or is found by, any b of its group. The prefix of the names is `name`, or else the name
+    of the projection and `semantic`, such as `cca5_semantic_map_mean`.
 
     An example without the view is neither a query nor a candidate. Without a `target`, an example
     that has only one of the views is a candidate, but not a query. Candidates of equal score are
@@ -59,11 +62,14 @@ class Retrieval(Evaluator):
             of the entries of the two vectors (the cosine after subtracting the mean of each); the
             Euclidean distance; or the L1 distance.
         name: prefix of the metric names, instead of the projection's name.
+        group: name of a target of the kind `class`, different for different items of a; empty
+            where every record has its own. Only without `target`.
 
     Reference:
         Rasiwasia et al., A New Approach to Cross-Modal Multimedia Retrieval, 2010 (mean average
         precision by class, the three ways of matching); Hodosh, Young and Hockenmaier, Framing
-        Image Description as a Ranking Task, 2013 (recall at k, median rank).
+        Image Description as a Ranking Task, 2013 (recall at k, median rank, several captions of a
+        picture of which any counts).
     """
 
     views: tuple[str, str]
@@ -73,9 +79,15 @@ class Retrieval(Evaluator):
     semantic: Semantic | None = None
     distance: Distance = "cosine"
     name: str = ""
+    group: str = ""
 
     def __post_init__(self) -> None:
         check_sizes(self, "k")
+        if self.group and self.target:
+            raise ConfigError(
+                f"Retrieval.group {self.group!r} says which records belong together, and "
+                f"Retrieval.target {self.target!r} which classes: set target='' or leave out group."
+            )
         if len(set(self.k)) != len(self.k):
             raise ConfigError(f"Retrieval.k {self.k} has a number twice: list each once.")
 
@@ -83,15 +95,21 @@ class Retrieval(Evaluator):
     def reads(self) -> Reads:
         """See `Evaluator.reads`."""
         semantic = self.semantic.target if self.semantic else ""
-        return reads_of(self.views, self.projection, self.target, semantic)
+        return reads_of(self.views, self.projection, self.target, self.group, semantic)
 
     def check(self, task: Task) -> None:
         """See `Evaluator.check`."""
         first, second = self.views
         if first == second:
             raise ConfigError(f"Retrieval.views has {first!r} twice: set two different views.")
-        if self.target:
-            check_target(self.target, task)
+        if self.target and self.target not in task.data.targets:
+            unknown = str(unknown_name("target", self.target, task.data.targets)).rstrip(".")
+            raise ConfigError(
+                f"{unknown}; set Retrieval.target to one of the kind 'class', or to '' for pairs, "
+                "where the partner of its own record is what a query must find."
+            )
+        for name in filter(None, (self.target, self.group)):
+            check_target(name, task)
         widths = check_features(self.views, self.projection, task)
         if self.semantic:
             self.semantic.check(task)
@@ -117,14 +135,15 @@ class Retrieval(Evaluator):
                 labels = predictor(split).targets[self.target]
                 found = _by_class(queries, candidates, labels, self.distance)
             else:
-                found = _by_record(queries, candidates, self.k, self.distance)
+                groups = predictor(split).targets[self.group] if self.group else None
+                found = _by_record(queries, candidates, self.k, self.distance, groups)
             for name, value in found.items():
                 values.setdefault(name, []).append(value)
         prefix, (a, b) = self._prefix, self.views
         named: dict[str, Value] = {}
         for name, (a_to_b, b_to_a) in values.items():
             mean = (a_to_b + b_to_a) / 2
-            if name == "map_random":
+            if name.endswith("_random"):
                 named[f"{prefix}{name}"] = Neither(mean)
                 continue
             figure = Lower if name == "median_rank" else float
@@ -140,14 +159,19 @@ class Retrieval(Evaluator):
             vectors, rows = self.semantic(predictor, view, split, self.projection)
         else:
             vectors, rows = features_of(predictor, (view,), split, self.projection)
-        if self.target:
-            known = predictor(split).known(self.target)
+        if self.target or self.group:
+            known = predictor(split).known(self.target or self.group)
             vectors, rows = vectors[known[rows]], rows & known
         if self.distance == "correlation":
             vectors = _centred(vectors)
         if self.distance in ("cosine", "correlation"):
             vectors = _unit(vectors)
-        return _Side(view, vectors, np.flatnonzero(rows))
+        records = np.flatnonzero(rows)
+        if self.group and view == self.views[0]:  # the first record of each group
+            groups = predictor(split).targets[self.group][records]
+            first = np.sort(np.unique(groups, return_index=True)[1])
+            vectors, records = vectors[first], records[first]
+        return _Side(view, vectors, records)
 
     @property
     def _prefix(self) -> str:
@@ -205,23 +229,48 @@ def _by_class(
 
 
 def _by_record(
-    queries: _Side, candidates: _Side, k: tuple[int, ...], distance: Distance
+    queries: _Side,
+    candidates: _Side,
+    k: tuple[int, ...],
+    distance: Distance,
+    groups: np.ndarray | None,
 ) -> dict[str, float]:
-    paired = np.isin(queries.records, candidates.records)
+    """Recall and median rank, of records or of groups of them.
+
+    Args:
+        queries: one of the views.
+        candidates: the other one.
+        k: see `Retrieval`.
+        distance: see `Retrieval`.
+        groups: [N] the group of every record of the split; None if each is its own.
+    """
+    asked, given = queries.records, candidates.records
+    if groups is not None:
+        asked, given = groups[asked], groups[given]
+    paired = np.isin(asked, given)
     if not paired.any():
         raise DataError(
             f"No record of the split has both {queries.view!r} and {candidates.view!r}: evaluate "
             "another split, or remove the evaluation."
         )
-    vectors = queries.vectors[paired]
-    matches = np.searchsorted(candidates.records, queries.records[paired])
+    vectors, asked = queries.vectors[paired], asked[paired]
     parts = [
-        places(_similarity(vectors[part], candidates.vectors, distance), matches[part])
-        for part in chunks(len(vectors), len(candidates.vectors))
+        first_places(
+            _similarity(vectors[part], candidates.vectors, distance), asked[part, None] == given
+        )
+        for part in chunks(len(vectors), len(given))
     ]
-    better, equal = (np.concatenate(column) for column in zip(*parts, strict=True))
-    values = {f"recall_at_{length}": share_within(better, equal, length) for length in k}
-    return values | {"median_rank": middle(better, equal)}
+    found = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+    # At random: as if all candidates had one score.
+    kinds, counts = np.unique(given, return_counts=True)
+    correct = counts[np.searchsorted(kinds, asked)]
+    alike = np.zeros_like(correct), np.full_like(correct, len(given)), correct
+    values = {}
+    for suffix, (better, equal, among) in (("", found), ("_random", alike)):
+        for length in k:
+            values[f"recall_at_{length}{suffix}"] = share_within(better, equal, length, among)
+        values[f"median_rank{suffix}"] = middle(better, equal, among)
+    return values
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -29,9 +29,17 @@ class ConvBlock(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H/2, W/2, C']; batch statistics over the `valid` [B, H, 1, 1]."""
+        """[B, H, W, C] to [B, H/2, W/2, C']; batch statistics over the `valid` [B, H, 1, 1].
+
+        If nothing is valid, the running statistics stay as they are.
+        """
         x = self.conv(x)
-        counted = valid | ~valid.any()  # if nothing is valid, all, to avoid empty statistics
+        some = valid.any()
         for norm in self.norms:  # one, or none without batch norm
-            x = norm(x, use_running_average=not train, mask=counted)
+            mean, variance = norm.mean[...], norm.var[...]
+            # If nothing is valid, the padding is normalised by itself: its values stay finite.
+            x = norm(x, use_running_average=not train, mask=valid | ~some)
+            if train:
+                norm.mean[...] = jnp.where(some, norm.mean[...], mean)
+                norm.var[...] = jnp.where(some, norm.var[...], variance)
         return max_pool(nnx.relu(x))

@@ -25,7 +25,7 @@ discontinuous there, and directions of rounding noise can show some correlation:
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 
@@ -50,10 +50,9 @@ def covariance(
 
 def _transposed_product(a: jax.Array, b: jax.Array) -> Float[Array, "D1 D2"]:
     """The product a'b of two matrices whose rows may be split over devices."""
-    mesh = jax.typeof(b).sharding.mesh
-    explicit = not mesh.empty and mesh.are_all_axes_explicit
     # On a batch sharded over explicit axes the sum is an all-reduce: its sharding must be given.
-    everywhere = NamedSharding(mesh, PartitionSpec(None, None)) if explicit else None
+    mesh = jax.typeof(b).sharding.mesh
+    everywhere = NamedSharding(mesh, PartitionSpec(None, None)) if _explicit(mesh) else None
     precision = lax.Precision.HIGHEST
     return jnp.einsum("bd,be->de", a, b, precision=precision, out_sharding=everywhere)
 
@@ -80,6 +79,33 @@ def ridged_cholesky(C: jax.Array, mean: jax.Array, ridge: jax.Array) -> Float[Ar
 
     share = jnp.asarray(len(C) * info.eps, C.dtype)
     return lax.while_loop(failed, again, (share, factor(share)))[1]
+
+
+def on_every_device(x: jax.Array) -> jax.Array:
+    """The array, whole on every device if its rows are split over explicit axes of a mesh.
+
+    For the columns of a matrix of all pairs of rows, which cannot be split like its rows. Over
+    other axes, the compiler does that by itself.
+    """
+    mesh = jax.typeof(x).sharding.mesh
+    if not _explicit(mesh):
+        return x
+    return jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec(*[None] * x.ndim)))
+
+
+def _explicit(mesh: AbstractMesh) -> bool:
+    return AxisType.Explicit in mesh.axis_types
+
+
+def varying_together(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays, each with another value on each device (`jax.shard_map`) if one of them has.
+
+    For functions with a derivative written by hand, which gives the gradients of all arguments
+    this one type.
+    """
+    return tuple(
+        x + sum(jnp.zeros_like(other, shape=(), dtype=x.dtype) for other in arrays) for x in arrays
+    )
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:

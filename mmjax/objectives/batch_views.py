@@ -106,7 +106,7 @@ def standardised(batch: BatchViews, view: int) -> jax.Array:
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=0, keepdims=True))
     # Below this, a column is constant up to rounding, or its inverse, the gradient, overflows.
     noise = jnp.maximum(4 * info.eps * jnp.abs(batch.means[view]), info.tiny / info.eps)
-    seen = largest > noise
+    seen = ~(largest <= noise)  # so that NaN stays NaN
     x = jnp.where(seen, x / jnp.where(seen, largest, 1), 0)
     square = jnp.sum(batch.weight[:, None] * jnp.square(x), axis=0, keepdims=True)
     return x * lax.rsqrt(jnp.where(square > 0, square, 1))
@@ -123,7 +123,7 @@ def unwhiten(lower: jax.Array, directions: jax.Array) -> jax.Array:
 
 
 def not_nan(loss: jax.Array) -> jax.Array:
-    """The loss, or infinity where an overflow made it NaN."""
+    """The loss, or infinity where it is NaN: by an overflow, or by a NaN in the views."""
     return jnp.where(jnp.isnan(loss), jnp.inf, loss)
 
 

@@ -11,16 +11,17 @@ from jaxtyping import Array, Float
 
 from mmjax.objectives.cca_solvers import squared_sum
 from mmjax.objectives.dcca import check_ridge, checked_views
-from mmjax.objectives.objective import PureObjective, check_two_views, paired_views
+from mmjax.objectives.objective import CovarianceObjective, check_two_views, paired_views, pairs_of
 from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class SquaredDCCA(PureObjective):
+class SquaredDCCA(CovarianceObjective):
     """Minus the sum of the squared canonical correlations of two views.
 
-    The rows with both views present count. The batch must have at least as many rows as the wider
-    view has dimensions, and should have several times as many.
+    The rows with both views present count; `pairs`, their number, is logged beside the loss. The
+    batch must have at least as many rows as the wider view has dimensions, and should have several
+    times as many.
 
     Attributes:
         weight: factor of this term in the training loss.
@@ -44,7 +45,8 @@ class SquaredDCCA(PureObjective):
     def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The loss of one batch."""
         h1, h2, weight = paired_views(outputs, batch, self.views)
-        return Term.of_batch(squared_cca_loss(h1, h2, ridge=self.ridge, weight=weight))
+        loss = squared_cca_loss(h1, h2, ridge=self.ridge, weight=weight)
+        return Term.of_batch(loss, pairs=pairs_of(weight))
 
 
 def squared_cca_loss(
@@ -59,7 +61,9 @@ def squared_cca_loss(
         loss = -tr((C11 + R1)^-1 C12 (C22 + R2)^-1 C21) = -||T||_F^2,    T = L1^-1 C12 L2^-T
 
     Two Cholesky factors and triangular solves, and a closed-form gradient that is smooth
-    everywhere. For the k largest, square `canonical_correlations(h1, h2)[:k]` and sum.
+    everywhere, for reverse mode alone (`jax.grad`, `jax.vjp`): JAX refuses `jax.jvp`,
+    `jax.jacfwd` and `jax.hessian` of it. For the k largest, square
+    `canonical_correlations(h1, h2)[:k]` and sum.
 
     Args:
         h1: first view [B, D1].

@@ -13,8 +13,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
+from mmjax.objectives.batch_covariance import on_every_device
 from mmjax.objectives.objective import (
-    PureObjective,
+    PairedObjective,
     check_pair,
     check_two_views,
     paired_views,
@@ -26,7 +27,7 @@ MOST_SCALE = 100.0  # that a learned InfoNCE multiplies cosines by, as CLIP does
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoNCE(PureObjective):
+class InfoNCE(PairedObjective):
     """Symmetric InfoNCE between two views, the loss of CLIP, at a fixed or learned temperature.
 
     A learned one is logged beside the loss, as `info_nce/temperature`.
@@ -73,6 +74,8 @@ class LearnedInfoNCE(nnx.Module):
 
         1 / temperature = exp(min(log_scale, log 100))
 
+    The gradient at the bound is written by hand, for reverse mode alone (`at_most`).
+
     Reference:
         Radford et al., CLIP, ICML 2021, section 2.5 (the parameter and its bound).
     """
@@ -92,7 +95,7 @@ class LearnedInfoNCE(nnx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmoidContrastive(PureObjective):
+class SigmoidContrastive(PairedObjective):
     """Pairwise sigmoid loss between two views, the loss of SigLIP; scale and bias fixed or learned.
 
     Learned ones are logged beside the loss, as `sigmoid_contrastive/temperature` and `.../bias`.
@@ -175,10 +178,11 @@ def info_nce(
         z2: second view [B, D], row i the partner of row i of `z1`.
         temperature: positive scalar that divides the similarities; may be learned.
         weight: [B], not negative: the weights of the two means. A row of weight 0 is not used as a
-            negative either. All 1 if None.
+            negative either, even if it holds NaN. All 1 if None.
 
     Returns:
-        The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0.
+        The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0;
+        NaN or infinity in a row that counts gives NaN.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ, or a temperature that is not positive.
@@ -190,10 +194,10 @@ def info_nce(
     _check_temperature(temperature)
     cosine, rows = _cosines(jnp.asarray(z1), jnp.asarray(z2), weight)
     logits = cosine / jnp.asarray(temperature, cosine.dtype)
-    counted = rows > 0
+    counted, own = rows > 0, jnp.eye(len(rows), dtype=bool)
     # The diagonal is kept, so that the loss of a row of weight 0 is finite before it is dropped.
-    kept = (counted[:, None] & counted[None, :]) | jnp.eye(len(rows), dtype=bool)
-    matching = jnp.diagonal(logits)
+    kept = (counted[:, None] & on_every_device(counted)[None, :]) | own
+    matching = jnp.sum(jnp.where(own, logits, 0), axis=1)
     logits = jnp.where(kept, logits, -jnp.inf)
     forward = jax.nn.logsumexp(logits, axis=1) - matching
     backward = jax.nn.logsumexp(logits, axis=0) - matching
@@ -223,10 +227,11 @@ def sigmoid_contrastive(
         temperature: positive scalar that multiplies the similarities; may be learned.
         bias: scalar added to every logit; may be learned.
         weight: [B], not negative: pair (i, j) weighs w_i w_j, and B becomes the sum of the weights.
-            All 1 if None.
+            All 1 if None. A row of weight 0 may hold NaN.
 
     Returns:
-        The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0.
+        The loss, in float32 (float64 for float64 views). A zero vector has cosine 0 and gradient 0;
+        NaN or infinity in a row that counts gives NaN.
 
     Raises:
         ConfigError: (a ValueError) shapes that differ, or a temperature that is not positive.
@@ -239,7 +244,7 @@ def sigmoid_contrastive(
     cosine, rows = _cosines(jnp.asarray(z1), jnp.asarray(z2), weight)
     logits = cosine * jnp.asarray(temperature, cosine.dtype) + jnp.asarray(bias, cosine.dtype)
     sign = 2 * jnp.eye(len(rows), dtype=cosine.dtype) - 1
-    pair = rows[:, None] * rows[None, :]
+    pair = rows[:, None] * on_every_device(rows)[None, :]
     return -jnp.sum(pair * jax.nn.log_sigmoid(sign * logits)) / _total(rows)
 
 
@@ -248,6 +253,7 @@ def at_most(x: jax.Array, most: float) -> jax.Array:
     """min(x, most), with a gradient by which descent can lower x from the bound, but not raise it.
 
     Where x is `most` or more, a negative gradient is replaced by 0; every other gradient passes.
+    Reverse mode alone: JAX refuses `jax.jvp` and `jax.jacfwd` of it.
     """
     return jnp.minimum(x, jnp.asarray(most, x.dtype))
 
@@ -272,7 +278,7 @@ def _cosines(
     rows = jnp.ones(len(z1), dtype) if weight is None else jnp.asarray(weight, dtype)
     counted = rows[:, None] > 0
     n1 = _normalised(jnp.where(counted, z1.astype(dtype), 0))
-    n2 = _normalised(jnp.where(counted, z2.astype(dtype), 0))
+    n2 = on_every_device(_normalised(jnp.where(counted, z2.astype(dtype), 0)))
     return jnp.einsum("id,jd->ij", n1, n2, precision=lax.Precision.HIGHEST), rows
 
 
@@ -281,7 +287,8 @@ def _normalised(z: Float[Array, "B D"]) -> Float[Array, "B D"]:
     # The result does not depend on the row's scale, so the scale is constant (stop-gradient).
     largest = lax.stop_gradient(jnp.max(jnp.abs(z), axis=1, keepdims=True))
     # tiny / eps: the gradient, one over the length, must be finite.
-    seen = largest > jnp.finfo(z.dtype).tiny / jnp.finfo(z.dtype).eps
+    # Not `largest > ...`, so that NaN stays NaN.
+    seen = ~(largest <= jnp.finfo(z.dtype).tiny / jnp.finfo(z.dtype).eps)
     z = jnp.where(seen, z / jnp.where(seen, largest, 1), 0)
     square = jnp.sum(jnp.square(z), axis=1, keepdims=True)
     return z * lax.rsqrt(jnp.where(seen, square, 1))

@@ -13,20 +13,28 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError, unknown_name
+from mmjax.objectives.batch_covariance import varying_together
 from mmjax.objectives.batch_views import checked_k
 from mmjax.objectives.cca_solvers import exact_correlations, newton_schulz_sum
-from mmjax.objectives.objective import PureObjective, check_two_views, paired_views, working_dtype
+from mmjax.objectives.objective import (
+    CovarianceObjective,
+    check_two_views,
+    paired_views,
+    pairs_of,
+    working_dtype,
+)
 from mmjax.structs import Batch, Outputs, Term
 
 Solver = Literal["exact", "newton_schulz"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DCCA(PureObjective):
+class DCCA(CovarianceObjective):
     """Deep CCA between two views: minus the sum of their canonical correlations.
 
-    The rows with both views present count. The batch must have at least as many rows as the wider
-    view has dimensions, and should have several times as many.
+    The rows with both views present count; `pairs`, their number, is logged beside the loss. The
+    batch must have at least as many rows as the wider view has dimensions, and should have several
+    times as many.
 
     Attributes:
         weight: factor of this term in the training loss.
@@ -55,12 +63,13 @@ class DCCA(PureObjective):
         return "dcca"
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Term:
-        """The DCCA loss of one batch, and what `telemetry` asks for."""
+        """The DCCA loss of one batch, the number of its pairs, and what `telemetry` asks for."""
         h1, h2, weight = paired_views(outputs, batch, self.views)
         loss, telemetry = dcca_loss_and_telemetry(
             h1, h2, ridge=self.ridge, k=self.k, weight=weight, solver=self.solver
         )
-        return Term.of_batch(loss, **telemetry if self.telemetry else {})
+        logged = telemetry if self.telemetry else {}
+        return Term.of_batch(loss, pairs=pairs_of(weight), **logged)
 
 
 def dcca_loss(
@@ -78,7 +87,8 @@ def dcca_loss(
 
     The gradient is written by hand: no derivative of a decomposition, hence no division by a
     difference of singular values. Where correlations are repeated or zero the loss may not be
-    differentiable; there the gradient is one of its subgradients.
+    differentiable; there the gradient is one of its subgradients. It is for reverse mode alone
+    (`jax.grad`, `jax.vjp`): JAX refuses `jax.jvp`, `jax.jacfwd` and `jax.hessian` of it.
 
     Args:
         h1: first view [B, D1].
@@ -159,7 +169,8 @@ def canonical_correlations(
 ) -> Float[Array, " K"]:
     """The canonical correlations of two views, largest first; differentiable like `dcca_loss`.
 
-    The covariances are weighted and normalised by max(sum(weight) - 1, 1).
+    The covariances are weighted and normalised by max(sum(weight) - 1, 1). Like that of
+    `dcca_loss`, the gradient is for reverse mode alone.
 
     Args:
         h1: first view [B, D1].
@@ -197,7 +208,8 @@ def checked_views(
             f"weight has the shape {rows.shape}, but the views have {len(h1)} rows: give one "
             "weight a row"
         )
-    return h1, h2, rows, jnp.asarray(ridge, dtype)
+    h1, h2, rows, added = varying_together(h1, h2, rows, jnp.asarray(ridge, dtype))
+    return h1, h2, rows, added
 
 
 def _check_views(h1: jax.Array, h2: jax.Array) -> None:

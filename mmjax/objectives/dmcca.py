@@ -19,16 +19,22 @@ from mmjax.objectives.batch_views import (
     unwhiten,
     with_gradient_of,
 )
-from mmjax.objectives.objective import PureObjective, check_distinct_views, common_rows
+from mmjax.objectives.objective import (
+    CovarianceObjective,
+    check_distinct_views,
+    common_rows,
+    pairs_of,
+)
 from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class DMCCA(PureObjective):
+class DMCCA(CovarianceObjective):
     """Deep multiset CCA: minus the mean inter-set correlation of views of equal width.
 
-    The rows with all views present count. The batch must have at least as many rows as the views
-    have dimensions, and should have several times as many.
+    The rows with all views present count; `pairs`, their number, is logged beside the loss. The
+    batch must have at least as many rows as the views have dimensions, and should have several
+    times as many.
 
     Attributes:
         weight: factor of this term in the training loss.
@@ -54,7 +60,8 @@ class DMCCA(PureObjective):
     def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The dMCCA loss of one batch."""
         views, weight = common_rows(outputs, batch, self.views)
-        return Term.of_batch(dmcca_loss(views, ridge=self.ridge, k=self.k, weight=weight))
+        loss = dmcca_loss(views, ridge=self.ridge, k=self.k, weight=weight)
+        return Term.of_batch(loss, pairs=pairs_of(weight))
 
 
 def dmcca_loss(

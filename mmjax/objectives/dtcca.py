@@ -22,19 +22,24 @@ from mmjax.objectives.batch_views import (
     unwhiten,
     with_gradient_of,
 )
-from mmjax.objectives.objective import PureObjective, check_distinct_views, common_rows
+from mmjax.objectives.objective import (
+    CovarianceObjective,
+    check_distinct_views,
+    common_rows,
+    pairs_of,
+)
 from mmjax.structs import Batch, Outputs, Term
 
 LARGEST = 2**25  # elements of one array: 128 MiB of float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class DTCCA(PureObjective):
+class DTCCA(CovarianceObjective):
     """Deep tensor CCA: minus the norm of the best rank-k part of the views' covariance tensor.
 
-    The rows with all views present count. The batch must have at least as many rows as the widest
-    view has dimensions, and should have many times as many: moments of order V are noisy.
-    Memory grows with the product of the widths.
+    The rows with all views present count; `pairs`, their number, is logged beside the loss. The
+    batch must have at least as many rows as the widest view has dimensions, and should have many
+    times as many: moments of order V are noisy. Memory grows with the product of the widths.
 
     Attributes:
         weight: factor of this term in the training loss.
@@ -63,9 +68,10 @@ class DTCCA(PureObjective):
     def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The DTCCA loss of one batch."""
         views, weight = common_rows(outputs, batch, self.views)
-        return Term.of_batch(
-            dtcca_loss(views, ridge=self.ridge, k=self.k, iterations=self.iterations, weight=weight)
+        loss = dtcca_loss(
+            views, ridge=self.ridge, k=self.k, iterations=self.iterations, weight=weight
         )
+        return Term.of_batch(loss, pairs=pairs_of(weight))
 
 
 def dtcca_loss(
@@ -213,7 +219,7 @@ def _best_approximation(
             current[view], lengths = _unit_columns(solved)
         return tuple(current), lengths
 
-    start = (tuple(factors), jnp.zeros(k, tensor.dtype))
+    start = (tuple(factors), jnp.zeros_like(tensor, shape=(k,)))
     found, lengths = lax.fori_loop(0, iterations, sweep, start)
     norm = jnp.sqrt(jnp.maximum(lengths @ matmul(gram(found, None), lengths), 0))
     return found, lengths / jnp.where(norm > 0, norm, 1)

@@ -8,12 +8,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.objectives.batch_views import batch_views, check_one_width, not_nan
-from mmjax.objectives.objective import PureObjective, check_distinct_views, common_rows
+from mmjax.objectives.objective import PairedObjective, check_distinct_views, common_rows
 from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class EckartYoung(PureObjective):
+class EckartYoung(PairedObjective):
     """Eckart-Young loss of views: between-view covariance, and a penalty on within-view covariance.
 
     The rows with all views present count. Two rows are enough, as nothing is inverted, but see

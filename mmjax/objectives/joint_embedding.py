@@ -14,8 +14,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from mmjax.errors import ConfigError
+from mmjax.objectives.batch_covariance import on_every_device
+from mmjax.objectives.batch_views import with_gradient_of
 from mmjax.objectives.objective import (
-    PureObjective,
+    PairedObjective,
     check_pair,
     check_two_views,
     label_of,
@@ -25,9 +27,11 @@ from mmjax.objectives.objective import (
 )
 from mmjax.structs import Batch, Outputs, Term
 
+LARGEST = 2**22  # differences that are computed at once: 16 MiB of float32
+
 
 @dataclass(frozen=True, kw_only=True)
-class JointEmbedding(PureObjective):
+class JointEmbedding(PairedObjective):
     """Mean squared distance of positive pairs, with a penalty on the norms of the embeddings.
 
     Attributes:
@@ -62,7 +66,7 @@ class JointEmbedding(PureObjective):
             same = jnp.eye(len(f), dtype=bool)
         else:
             label, known = label_of(batch, self.target)
-            same = label[:, None] == label[None, :]
+            same = label[:, None] == on_every_device(label)[None, :]
             weight = jnp.where(known > 0, weight, 0)
         loss = joint_embedding(
             f,
@@ -136,7 +140,7 @@ def joint_embedding(
     counted = rows > 0
     f = jnp.where(counted[:, None], f.astype(dtype), 0)
     g = jnp.where(counted[:, None], g.astype(dtype), 0)
-    pair = rows[:, None] * rows[None, :]
+    pair = rows[:, None] * on_every_device(rows)[None, :]
     s = jnp.where(pair > 0, s.astype(dtype), 0)
 
     square = _squared_distances(f, g, rows)
@@ -152,16 +156,28 @@ def joint_embedding(
 
 
 def _squared_distances(f: jax.Array, g: jax.Array, rows: jax.Array) -> Float[Array, "B B"]:
-    """||f_i||^2 + ||g_j||^2 - 2 f_i.g_j, about a common centre, for less cancellation."""
+    """||f_i - g_j||^2: the value from differences, the gradient from products of matrices.
+
+    The value of ||f_i||^2 + ||g_j||^2 - 2 f_i.g_j would lose small distances by cancellation, and
+    with them the gradient that parts near-equal negatives. Its own gradient loses nothing like it.
+    """
+    fixed, others = lax.stop_gradient((f, on_every_device(g)))
+    # As many g_j at once as fit `LARGEST`.
+    square = lax.map(
+        lambda g_j: jnp.sum(jnp.square(fixed - g_j[None, :]), axis=1),
+        others,
+        batch_size=max(LARGEST // max(f.size, 1), 1),
+    ).T
+    # About a common centre, for less rounding.
     share = (rows / jnp.maximum(2 * jnp.sum(rows), jnp.finfo(rows.dtype).tiny))[:, None]
     centre = lax.stop_gradient(jnp.sum(share * (f + g), axis=0, keepdims=True))
-    f, g = f - centre, g - centre
-    square = (
+    f, g = f - centre, on_every_device(g - centre)
+    products = (
         jnp.sum(jnp.square(f), axis=1)[:, None]
         + jnp.sum(jnp.square(g), axis=1)[None, :]
         - 2 * jnp.einsum("id,jd->ij", f, g, precision=lax.Precision.HIGHEST)
     )
-    return jax.nn.relu(square)
+    return with_gradient_of(square, products)
 
 
 def _check_numbers(regularization: float | int, margin: float | int | None) -> None:

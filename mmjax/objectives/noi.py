@@ -51,6 +51,11 @@ class NOI(Objective):
         """The key of this term among the metrics."""
         return "noi"
 
+    @property
+    def paired_views(self) -> tuple[str, ...]:
+        """See `Objective.paired_views`."""
+        return self.views
+
     def build(self, outputs: Outputs, *, rngs: nnx.Rngs) -> RunningPair:
         """See `Objective.build`."""
         return RunningPair(self.views, outputs, self._loss)

@@ -67,6 +67,11 @@ class Objective(abc.ABC):
         """Names of the targets whose classes have to be counted for `of_data`; most need none."""
         return ()
 
+    @property
+    def paired_views(self) -> tuple[str, ...]:
+        """Views that an example must all have for the loss to count it; empty for most losses."""
+        return ()
+
     def check_batch(self, batch: Batch) -> None:  # noqa: B027
         """Refuses examples that have no loss, before the first step; most take any.
 
@@ -96,6 +101,24 @@ class PureObjective(Objective):
     def build(self, outputs: Outputs, *, rngs: nnx.Rngs) -> "PureObjectiveModule":
         """See `Objective.build`."""
         return PureObjectiveModule(self)
+
+
+class PairedObjective(PureObjective):
+    """Base of the pure objectives over the examples that have all of some views."""
+
+    views: tuple[str, ...]
+
+    @property
+    def paired_views(self) -> tuple[str, ...]:
+        """See `Objective.paired_views`."""
+        return self.views
+
+
+class CovarianceObjective(PairedObjective):
+    """Base of those that invert covariances of a batch, and so need more examples than dimensions.
+
+    They log the number of examples that had all views, as `pairs`.
+    """
 
 
 class PureObjectiveModule(nnx.Module):
@@ -154,6 +177,11 @@ def common_rows(
     for view in views:
         weight = jnp.where(jnp.asarray(outputs.present[view]), weight, 0)
     return embeddings, weight
+
+
+def pairs_of(weight: jax.Array) -> jax.Array:
+    """The number of rows of a batch that count, by their weight [B]; a scalar to log."""
+    return jnp.sum(weight > 0).astype(jnp.float32)
 
 
 def embedding_of(outputs: Outputs, view: str) -> Any:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from mmjax.objectives.batch_views import batch_views, standardised
 from mmjax.objectives.objective import (
-    PureObjective,
+    PairedObjective,
     check_pair,
     check_two_views,
     paired_views,
@@ -21,7 +21,7 @@ from mmjax.objectives.objective import (
 from mmjax.structs import Batch, Outputs, Term
 
 
-class _OfTwoViews(PureObjective):
+class _OfTwoViews(PairedObjective):
     """Base of these losses: each is a function of two embeddings of equal width."""
 
     views: tuple[str, str]
@@ -200,7 +200,8 @@ def unit_distance(
 def _unit(z: jax.Array) -> jax.Array:
     z = z / _scale(z)
     square = jnp.sum(jnp.square(z), axis=1, keepdims=True)
-    return jnp.where(square > 0, z * jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
+    zero = square == 0  # not `> 0` turned round, so that NaN stays NaN
+    return jnp.where(zero, 0, z * jax.lax.rsqrt(jnp.where(zero, 1, square)))
 
 
 def _scale(*views: jax.Array) -> jax.Array:
@@ -210,8 +211,8 @@ def _scale(*views: jax.Array) -> jax.Array:
     divided by its scale, and would overflow there.
     """
     largest = jnp.max(jnp.stack([jnp.abs(z).max(axis=1) for z in views]), axis=0)
-    normal = largest >= jnp.finfo(largest.dtype).tiny
-    return jax.lax.stop_gradient(jnp.where(normal, largest, 1))[:, None]
+    below = largest < jnp.finfo(largest.dtype).tiny
+    return jax.lax.stop_gradient(jnp.where(below, 1, largest))[:, None]
 
 
 def _rows(

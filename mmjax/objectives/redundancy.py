@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 from mmjax.errors import ConfigError
 from mmjax.objectives.batch_covariance import covariance
 from mmjax.objectives.batch_views import batch_views, check_not_negative, not_nan, standardised
-from mmjax.objectives.objective import PureObjective, check_pair, check_two_views, paired_views
+from mmjax.objectives.objective import PairedObjective, check_pair, check_two_views, paired_views
 from mmjax.structs import Batch, Outputs, Term
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarlowTwins(PureObjective):
+class BarlowTwins(PairedObjective):
     """Barlow Twins between two views: their cross-correlation matrix should be the identity.
 
     Attributes:
@@ -45,7 +45,7 @@ class BarlowTwins(PureObjective):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VICReg(PureObjective):
+class VICReg(PairedObjective):
     """VICReg between two views: partners close, a minimum variance, dimensions uncorrelated.
 
     Attributes:

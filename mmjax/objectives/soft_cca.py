@@ -46,6 +46,11 @@ class SoftCCA(Objective):
         """The key of this term among the metrics."""
         return "soft_cca"
 
+    @property
+    def paired_views(self) -> tuple[str, ...]:
+        """See `Objective.paired_views`."""
+        return self.views
+
     def build(self, outputs: Outputs, *, rngs: nnx.Rngs) -> RunningPair:
         """See `Objective.build`."""
         return RunningPair(self.views, outputs, self._loss)

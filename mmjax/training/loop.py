@@ -24,6 +24,7 @@ from mmjax.evaluation import evaluate
 from mmjax.training.checkpoints import Checkpoints
 from mmjax.training.config import to_json
 from mmjax.training.experiment import Experiment, untrained_heads
+from mmjax.training.pairs import few_pairs
 from mmjax.training.progress import Clock, Reporter, tensorboard
 from mmjax.training.provenance import code_files, environment, note_environment
 from mmjax.training.run_directory import RunDirectory, write_interface
@@ -77,7 +78,7 @@ def train(
             return directory.read("result.json")
         setup = prepare(experiment, folder)
         notes = missing_classes(experiment.data, setup.source("train"))
-        for sentence in [*notes, *untrained_heads(experiment)]:
+        for sentence in [*notes, *untrained_heads(experiment), *few_pairs(setup)]:
             print(f"mmjax: {sentence}", file=sys.stderr)
         origin = None
         if experiment.start and not Checkpoints(directory.checkpoints).steps():

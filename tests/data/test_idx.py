@@ -51,6 +51,8 @@ def test_reads_every_type_compressed_or_not(tmp_path, dtype, kind, suffix):
         (zipped(GOOD + b"!"), "has bytes after its end .41 bytes"),
         (zipped(b"\x01" + GOOD[1:]), "magic number is 0x01000803"),
         (zipped(b"\0\0\x0a" + GOOD[3:]), "unknown idx type 0x0a"),
+        (zipped(b"\0\0\x08\xc8" + b"\0\0\0\x01" * 200 + b"!"), "has 200 dimensions in its header"),
+        (zipped(b"\0\0\x08\x03" + b"\xff" * 12), "is cut short .16 bytes, but 79,228,162,"),
     ],
 )
 def test_names_a_damaged_file_and_what_is_wrong_with_it(tmp_path, content, sentence):

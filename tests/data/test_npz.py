@@ -1,10 +1,11 @@
 import io
+import struct
 import zipfile
 
 import numpy as np
 import pytest
 
-from mmjax.data.npz import read_npz
+from mmjax.data.npz import read_all, read_npz
 from mmjax.errors import DataError
 
 SHAPES = {"y": (3,), "x": (3, 2)}
@@ -65,6 +66,35 @@ def test_gaps_and_texts_are_read_where_they_are_asked_for(tmp_path):
     ]:
         with pytest.raises(DataError, match=sentence):
             read_npz(path, {wanted: (2,)}, **options)
+
+
+def claiming(shape, descr="<f8"):
+    """48 bytes under a header that claims this shape."""
+    head = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    head += b" " * (63 - (10 + len(head)) % 64) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(head)) + head + bytes(48)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (claiming((10**12,)), r"claims 8,000,000,000,000 bytes .*, but 48 are there"),
+        (claiming((300, 2)), r"claims 4,800 bytes for the shape \(300, 2\), but 48 are there"),
+        (claiming((3,)), "claims 24 bytes"),
+        (claiming((10**12,), "<U9"), "claims 36,000,000,000,000 bytes"),
+        (claiming((10**12,), "|O"), "pickled objects are never read"),
+        (claiming((3, 2)).replace(b"NUMPY\1", b"NUMPY\3"), "not an array of plain"),
+    ],
+    ids=range(6),
+)
+def test_a_header_that_claims_another_size_is_refused_before_it_is_believed(
+    tmp_path, data, sentence
+):
+    path = tmp_path / "a.npz"
+    path.write_bytes(zipped(y=alone(Y), x=data))
+    for read in (lambda: read_npz(path, SHAPES), lambda: read_all(path)):
+        with pytest.raises(DataError, match=sentence):
+            read()
 
 
 class Bomb:

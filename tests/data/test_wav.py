@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 import soundfile
@@ -58,6 +60,47 @@ def test_refuses_a_damaged_file(tmp_path, damage, sentence):
         read_wav(path, 8000)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def wav(riff, data, magic=b"RIFF", long=None, body=None):
+    """A file of 400 samples, 800 bytes, that claims these sizes."""
+    sizes = b"" if long is None else b"ds64" + struct.pack("<IQQQI", 28, 872, long, 400, 0)
+    kind = b"WAVE" + sizes + b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16)
+    body = (32768 * TONE).astype("<i2").tobytes() if body is None else body
+    return magic + struct.pack("<I", riff) + kind + b"data" + struct.pack("<I", data) + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        wav(836, 800),
+        wav(2**32 - 1, 2**32 - 1),  # ffmpeg to a pipe
+        wav(0x7FFFF024, 0x7FFFF000),  # sox to a pipe
+        wav(2**31 + 36, 2**31),  # arecord
+        wav(844, 800),  # RecordRTC
+        wav(0, 0),  # stopped
+        wav(36, 0),  # stopped, of a program that counts the header
+        wav(2**32 - 1, 2**32 - 1, b"RF64", long=800),
+        wav(2**32 - 1, 2**32 - 1, b"BW64", long=800),
+        wav(838, 801, body=(32768 * TONE).astype("<i2").tobytes() + b"a"),  # without a pad byte
+        wav(900, 800) + b"LIST\x40\0\0\0INFO",  # cut after its samples
+    ],
+    ids=range(11),
+)
+def test_reads_whole_samples_whatever_the_header_claims(tmp_path, data):
+    path = tmp_path / "a.wav"
+    path.write_bytes(data)
+    np.testing.assert_allclose(read_wav(path, 8000), TONE, atol=2**-15)  # 16-bit steps
+
+
+@pytest.mark.parametrize(
+    "data", [wav(836, 1800), wav(2**32 - 1, 2**32 - 1, b"RF64", long=1800), wav(836, 802)]
+)
+def test_samples_that_are_cut_are_refused_whatever_the_size_of_the_file(tmp_path, data):
+    path = tmp_path / "a.wav"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"is cut short \(8.. bytes, but .* in its header\)"):
+        read_wav(path, 8000)
 
 
 def test_names_a_missing_file(tmp_path):

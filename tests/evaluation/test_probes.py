@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 from mmjax.cca import LinearCCA
 from mmjax.data import DigitsHalves
 from mmjax.errors import ConfigError, DataError
-from mmjax.evaluation import CCA, LinearProbe, evaluate
+from mmjax.evaluation import CCA, LinearProbe, evaluate, probes
 
 SIZES = {"train": 120, "valid": 70, "test": 90}
 
@@ -201,6 +201,17 @@ def test_several_views_are_put_side_by_side():
     assert found == {name.replace("left", "left+right"): value for name, value in expected.items()}
 
 
+@pytest.mark.parametrize("kind", ["svm", "svm_one_vs_one", "logistic"])
+def test_a_fit_that_did_not_converge_is_told_in_one_sentence(kind, monkeypatch, capsys):
+    LinearProbe("left", kind)(predictor(splits()), "test")
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(probes, "ITERATIONS", 1)
+    LinearProbe("left", kind, costs=(0.1, 10.0))(predictor(splits()), "test")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "The training of the probe of 'left' did not converge" in line
+    assert "costs 0.1, 10, so" in line
+
+
 def test_names():
     made = predictor(splits(noise=1.5))
     named = LinearProbe("left", projection=CCA(VIEWS, 2), name="probe")
@@ -223,7 +234,16 @@ def test_no_split_to_choose_on_is_refused():
     LinearProbe("left", costs=(1.0,)).check(experiment(data=Unchecked()))
 
 
-@pytest.mark.parametrize("options", [{"costs": ()}, {"costs": (1.0, 0.0)}, {"examples": -1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"costs": ()},
+        {"costs": (1.0, 0.0)},
+        {"costs": (1e308,)},
+        {"costs": (np.nan,)},
+        {"examples": -1},
+    ],
+)
 def test_bad_values(options):
     with pytest.raises(ConfigError, match=f"LinearProbe.{next(iter(options))}"):
         LinearProbe("left", **options)

@@ -1,6 +1,7 @@
 """Cross-modal retrieval: against scikit-learn, over all orders of ties, and what is refused."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from mmjax.evaluation import (
     ranking,
     recall_at,
 )
+from mmjax.evaluation.metrics import f1_of_counts
 from mmjax.evaluation.ranking import average_precision, random_average_precision
 from mmjax.evaluation.retrieval import _centred
 
@@ -34,6 +36,17 @@ def test_average_precision_in_closed_form():
     relevant = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [1, 1, 1, 1]], bool)
     expected = [(1 + 2 / 3) / 2, 1 / 4, 1]
     np.testing.assert_allclose(average_precision(scores, relevant), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.int32, np.float32])
+def test_numbers_of_any_type_are_ranked_as_they_are(dtype):
+    info = np.iinfo(dtype) if np.issubdtype(dtype, np.integer) else np.finfo(dtype)
+    scores = np.array([[info.min, info.max, 3]], dtype)
+    best = np.array([[0, 1, 0]])
+    assert average_precision(scores, best.astype(bool))[0] == 1
+    assert average_precision(scores, 1 - best)[0] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert recall_at(scores, 1, np.array([1])) == median_rank(scores, np.array([1], np.uint8)) == 1
+    assert f1_of_counts(*np.array([200, 200, 200], np.uint8)) == 1
 
 
 @pytest.mark.parametrize(
@@ -112,6 +125,7 @@ def test_chunks_make_no_difference(chunk, monkeypatch):
     [
         (lambda: average_precision(np.zeros((2, 3)), np.zeros((3, 2), bool)), "one row per query"),
         (lambda: average_precision(np.full((1, 2), np.nan), np.ones((1, 2), bool)), "NaN values"),
+        (lambda: average_precision(np.ones((1, 2)), np.array([[0, 2]])), "no grades"),
         (lambda: mean_average_precision(np.zeros((0, 2)), np.ones((0, 2), bool)), "No query"),
         (lambda: recall_at(np.zeros((2, 2)), 0), "k is 0: it must be at least 1"),
         (lambda: recall_at(np.zeros((3, 2)), 1), "one column per candidate"),
@@ -119,7 +133,7 @@ def test_chunks_make_no_difference(chunk, monkeypatch):
         (lambda: median_rank(np.zeros((2, 2)), np.array([0])), "one match per query"),
         (lambda: median_rank(np.zeros((2, 2)), np.array([0, -1])), "one column per candidate"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_bad_arrays(call, sentence):
     with pytest.raises(ConfigError, match=sentence):
@@ -168,7 +182,8 @@ def test_agrees_with_a_count_by_hand_both_ways():
         assert found.pop(f"{name}_mean") == pytest.approx(np.mean(both))
     counts = np.bincount(labels)[labels]
     assert found.pop("map_random") == pytest.approx(random_average_precision(counts, 60).mean())
-    assert not found
+    chance = {f"recall_at_{k}_random": k / 60 for k in (1, 5, 10)} | {"median_rank_random": 30.5}
+    assert found == pytest.approx(chance)
     assert by_class["map_random"] < by_class["map_mean"] < 1
 
 
@@ -177,8 +192,8 @@ def test_the_same_vectors_find_their_own_whatever_their_length():
     views, _ = made["test"]
     views["right"] = views["right"] * np.random.default_rng(0).uniform(0.1, 9, (60, 1))
     found = Retrieval(VIEWS, target="", k=(1,))(predictor(made), "test")
-    assert set(found.values()) == {1}
-    assert len(found) == 6
+    assert {value for name, value in found.items() if not name.endswith("_random")} == {1}
+    assert len(found) == 8
 
 
 def test_a_representation_that_has_collapsed_is_at_the_floor():
@@ -190,7 +205,38 @@ def test_a_representation_that_has_collapsed_is_at_the_floor():
     assert found["map_mean"] == pytest.approx(found["map_random"])
     found = Retrieval(VIEWS, target="")(predictor(made), "test")
     assert found["recall_at_5_mean"] == pytest.approx(5 / len(labels))
-    assert found["median_rank_mean"] == (len(labels) + 1) / 2
+    assert found["median_rank_mean"] == found["median_rank_random"] == (len(labels) + 1) / 2
+    assert found["recall_at_5_mean"] == pytest.approx(found["recall_at_5_random"])
+
+
+def test_any_of_several_captions_of_a_picture_counts():
+    rng = np.random.default_rng(0)
+    picture = np.repeat(np.arange(10), rng.integers(1, 5, 10))  # one to four captions each
+    left = rng.standard_normal((10, 6))
+    right = left[picture] + 2 * rng.standard_normal((len(picture), 6))
+    made = {"test": (dict(zip(VIEWS, (left[picture], right), strict=True)), picture)}
+    found = Retrieval(VIEWS, target="", group="label", k=(1, 5))(predictor(made), "test")
+
+    left, right = (np.float32(x).astype(float) for x in (left, right))
+    left, right = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (left, right))
+    scores, own = left @ right.T, np.arange(10)[:, None] == picture
+    order = np.argsort(-scores, axis=1)
+    ranks = 1 + np.argmax(np.take_along_axis(own, order, axis=1), axis=1)  # of the best caption
+    for k in (1, 5):
+        assert found[f"recall_at_{k}_left_to_right"] == pytest.approx(np.mean(ranks <= k))
+        expected = recall_at(scores.T, k, picture)  # every caption among the ten pictures
+        assert found[f"recall_at_{k}_right_to_left"] == pytest.approx(expected)
+    assert found["median_rank_left_to_right"] == np.median(ranks)
+    captions = own.sum(axis=1)
+    chance = np.mean(
+        [1 - math.comb(len(picture) - t, 5) / math.comb(len(picture), 5) for t in captions]
+    )
+    assert found["recall_at_5_random"] == pytest.approx((chance + 5 / 10) / 2)
+
+    alike = {"test": ({view: np.zeros_like(x) for view, x in made["test"][0].items()}, picture)}
+    blind = Retrieval(VIEWS, target="", group="label", k=(5,))(predictor(alike), "test")
+    assert blind["recall_at_5_mean"] == pytest.approx(found["recall_at_5_random"])
+    assert blind["median_rank_mean"] == found["median_rank_random"]
 
 
 def test_rows_of_equal_entries_have_no_correlation():
@@ -283,7 +329,8 @@ def test_nothing_to_find_is_an_error():
         (Retrieval(VIEWS, projection=CCA(VIEWS, 2, -1.0)), (8, 6), "not negative"),
         (Retrieval(("left", "rihgt")), (6, 6), "no view 'rihgt': did you mean 'right'"),
         (Retrieval(("left", "left")), (6, 6), "'left' twice"),
-        (Retrieval(VIEWS, target="lable"), (6, 6), "no target 'lable': did you mean 'label'"),
+        (Retrieval(VIEWS, target="lable"), (6, 6), "'lable': did you mean 'label'.* or to '' for"),
+        (Retrieval(VIEWS, target="", group="lable"), (6, 6), "no target 'lable'"),
     ],
     ids=str,
 )
@@ -295,7 +342,7 @@ def test_check(evaluator, widths, sentence):
             evaluator.check(experiment(*widths))
 
 
-@pytest.mark.parametrize("options", [{"k": (0, 1)}, {"k": (1, 1)}])
+@pytest.mark.parametrize("options", [{"k": (0, 1)}, {"k": (1, 1)}, {"group": "label"}])
 def test_bad_values(options):
     with pytest.raises(ConfigError, match=f"Retrieval.{next(iter(options))}"):
         Retrieval(VIEWS, **options)

@@ -158,3 +158,23 @@ def test_what_cannot_work_is_refused():
         joint_embedding(f, g, s, regularization=-1.0)
     with pytest.raises(ValueError, match="margin=0"):
         joint_embedding(f, g, s, regularization=0.1, margin=0.0)
+
+
+def test_near_equal_negatives_are_pushed_apart_with_full_force():
+    rng = np.random.default_rng(0)
+    f, g, toward = rng.standard_normal((3, 2, 64))
+    f, g = (24 * view / np.linalg.norm(view, axis=1)[:, None] for view in (f, g))
+    g[1] = f[0] + 8e-4 * toward[0] / np.linalg.norm(toward[0])  # a negative pair, norms of 24
+
+    def of_margin(f):
+        # Both losses are means; of the two negative pairs one is within the margin.
+        with_it, without = (
+            joint_embedding(f, jnp.float32(g), jnp.eye(2), regularization=0.0, margin=margin)
+            for margin in (1.0, None)
+        )
+        return 2 * (with_it - without)
+
+    slope = jax.jit(jax.grad(of_margin))(jnp.float32(f))
+    # d/dd (1 - d)^2 = -2 (1 - d), here 1.998; 1e-2: of the rounding of the views, 1e-6, over d.
+    np.testing.assert_allclose(np.linalg.norm(slope[0]), 2 * (1 - 8e-4), rtol=1e-2)
+    np.testing.assert_allclose(slope[1], 0, atol=1e-5)

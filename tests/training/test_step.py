@@ -100,6 +100,7 @@ GOLDEN = {
     "gradient_norm": 4.925797,
     "cross_entropy": 2.785977,
     "dcca": -1.744643,
+    "dcca/pairs": 16,
     "loss after 5 steps": 1.223115,
 }
 

@@ -24,7 +24,9 @@ def rows(values: np.ndarray) -> np.ndarray:
 
 
 def checked_strength(strength: float | int) -> float:
-    """The strength of a penalty; ConfigError for one that is not above 0 and finite."""
-    if not 0 < strength < np.inf:
-        raise ConfigError(f"strength={strength} must be above 0 and finite: 1 is a good choice.")
+    """The strength of a penalty; ConfigError for one below 1e-6, almost none, or inf."""
+    if not 1e-6 <= strength < np.inf:
+        raise ConfigError(
+            f"strength={strength} must be 1e-6 or more, and finite: 1 is a good choice."
+        )
     return float(strength)
