@@ -43,6 +43,28 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> ConfigError:
     return ConfigError(f"There is no {what} {name!r}{hint} {available}")
 
 
+def without_head(target: str, predicted: Iterable[str], what: str = "for") -> ConfigError:
+    """The error for a target that no head of the model predicts.
+
+    Args:
+        target: its name.
+        predicted: the targets that have a head.
+        what: "for", or "that generates", the target.
+    """
+    predicted = list(predicted)
+    other = f"set `target={predicted[0]!r}` where {target!r} is read, or " if predicted else ""
+    missing = unknown_name(f"head of the model {what} the target", target, predicted)
+    return ConfigError(
+        f"{str(missing).removesuffix('.')}: {other}give the model a head, as in "
+        f"FusionModel(heads={{{target!r}: ...}})."
+    )
+
+
+def article(noun: str) -> str:
+    """A noun with its indefinite article: "an Evaluator", "a list"."""
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
+
+
 def check_sizes(config: object, *fields: str, least: int = 1) -> None:
     """Checks that fields of a config, numbers or tuples of numbers, are at least `least`."""
     for field in fields:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from mmjax.data.dataset import About, ArraySource, Dataset, named_arrays
 from mmjax.data.described import DescribedData
-from mmjax.errors import ConfigError, DataError, unknown_name
+from mmjax.errors import ConfigError, DataError, article, unknown_name
 from mmjax.structs import Modality, Target
 
 SPLITS = ("train", "valid", "test")
@@ -69,6 +69,12 @@ class Arrays(Dataset):
         name: str = "arrays",
     ) -> None:
         self.name = name  # type: ignore[misc]
+        for what, mapping in (("inputs", inputs), ("targets", targets or {})):
+            if not isinstance(mapping, Mapping):
+                raise ConfigError(
+                    f"{what} of Arrays is {article(type(mapping).__name__)}: give a dict of "
+                    "name -> array, such as {'x': array}."
+                )
         if not inputs:
             raise ConfigError("Arrays has no inputs: give one array for at least one modality.")
         for what, given, existing in (
@@ -97,6 +103,24 @@ class Arrays(Dataset):
             target_masks=_bools("target_masks", target_masks),
         )
         self._rows = _rows_of_splits(len(self._arrays), valid, test, seed, split)
+        self._check_train()
+
+    def _check_train(self) -> None:
+        """Refuses what no example of the train split has: a model would learn nothing from it."""
+        train = self._rows["train"]
+        for name, present in self._arrays.present.items():
+            if not present[train].any():
+                raise DataError(
+                    f"present.{name} is False in all {len(train)} examples of the split 'train': "
+                    "leave the modality out, or give some of these examples its values."
+                )
+        for name, target in self._targets.items():
+            values = self._arrays.targets[name][train]
+            if target.kind == "number" and values.dtype.kind == "f" and np.isnan(values).all():
+                raise DataError(
+                    f"targets.{name} is NaN (unknown) in all {len(train)} examples of the split "
+                    "'train': leave the target out, or give some of these examples a number."
+                )
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -184,6 +208,8 @@ def _modality(name: str, array: Any) -> Modality:
             f"inputs.{name} holds pictures as {array.dtype}: convert them by array.astype('uint8') "
             "(0 to 255), or to floats from 0 to 1."
         )
+    if kind in "uf" and len(shape) == 3:
+        _check_pictures(name, array, declare)
     if array.dtype == np.uint8 and len(shape) == 3:
         return Modality("image", shape, "uint8")
     if kind == "f" and 1 <= len(shape) <= 3:
@@ -194,6 +220,24 @@ def _modality(name: str, array: Any) -> Modality:
         f"The kind of inputs.{name} does not follow from its shape {array.shape} and dtype "
         f"{array.dtype}: {declare}."
     )
+
+
+def _check_pictures(name: str, array: np.ndarray, declare: str) -> None:
+    """Refuses arrays [N, height, width, channels] that are pictures in another format."""
+    channels = (1, 3, 4)
+    if array.shape[1] in channels and array.shape[3] not in channels:
+        raise DataError(
+            f"inputs.{name} has the shape {array.shape}, which looks like pictures with their "
+            "channels first: move them last by np.moveaxis(array, 1, -1)."
+        )
+    if array.dtype.kind == "f":
+        low, high = np.nanmin(array), np.nanmax(array)
+        if low < 0 or high > 1:
+            raise DataError(
+                f"inputs.{name} holds pictures with values from {low:g} to {high:g}, but floats "
+                "are from 0 to 1: divide them by 255, give uint8, or, if they are no pictures, "
+                f"{declare}."
+            )
 
 
 def _target(name: str, values: ArrayLike, declared: Target | None) -> tuple[np.ndarray, Target]:
@@ -220,6 +264,11 @@ def _target(name: str, values: ArrayLike, declared: Target | None) -> tuple[np.n
         return array.astype(np.int32), Target("class", _classes(name, array))
     if kind == "f" and array.ndim >= 1:
         return array.astype(np.float32), Target("number", shape=array.shape[1:])
+    if kind in "iu" and array.ndim == 2 and np.isin(array, (0, 1)).all():
+        raise DataError(
+            f"targets.{name} holds 0 and 1 as {array.dtype}: for labels, any of which an example "
+            "may have, give bools by array.astype(bool)."
+        )
     raise DataError(
         f"The kind of targets.{name} does not follow from its shape {array.shape} and dtype "
         f"{array.dtype}: give [N] integers for a class, floats for numbers, [N, C] bools for "
@@ -325,8 +374,8 @@ def _rows_of_splits(
                 f"valid={valid} and test={test} leave no examples for training: choose fractions "
                 "of at least 0 whose sum is below 1."
             )
-        if seed < 0:
-            raise ConfigError(f"Arrays.seed is {seed}: it must be 0 or more.")
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"Arrays.seed is {seed}: a seed is from 0 to {2**32 - 1}.")
         order = np.random.default_rng(seed).permutation(count)
         valid_end = round(valid * count)
         test_end = valid_end + round(test * count)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from mmjax.errors import DataError, unknown_name
+from mmjax.errors import DataError, article, unknown_name
 from mmjax.structs import Batch, Modality, Target
 
 __all__ = ["About", "ArraySource", "Dataset", "Modality", "Source", "Target"]
@@ -113,7 +113,7 @@ class ArraySource:
             for name, array in named_arrays(getattr(self, field.name), field.name):
                 if not hasattr(array, "dtype"):
                     raise DataError(
-                        f"{name} is a {type(array).__name__}: give a NumPy array, as "
+                        f"{name} is {article(type(array).__name__)}: give a NumPy array, as "
                         "np.asarray(...) makes of it."
                     )
                 if array.dtype == object:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mmjax.errors import ConfigError, unknown_name
+from mmjax.errors import ConfigError, unknown_name, without_head
 from mmjax.evaluation.evaluator import Task
 from mmjax.evaluation.predictor import Predictor
 from mmjax.models import abstract_generated, abstract_outputs
@@ -54,7 +54,7 @@ def check_prediction(target: str, kinds: tuple[str, ...], task: Task) -> None:
     check_target(target, task, kinds)
     predicted = shapes_of(task).predictions
     if target not in predicted:
-        raise unknown_name("head of the model for the target", target, predicted)
+        raise without_head(target, predicted)
 
 
 def check_generated(target: str, task: Task) -> None:
@@ -62,7 +62,7 @@ def check_generated(target: str, task: Task) -> None:
     check_target(target, task, ("tokens",))
     written = shapes_of(task).generated
     if target not in written:
-        raise unknown_name("head of the model that generates the target", target, written)
+        raise without_head(target, written, "that generates")
 
 
 def check_target(target: str, task: Task, kinds: tuple[str, ...] = ("class",)) -> None:

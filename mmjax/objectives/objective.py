@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from mmjax.errors import ConfigError, unknown_name
+from mmjax.errors import ConfigError, unknown_name, without_head
 from mmjax.structs import Batch, Outputs, Prediction, Term
 
 
@@ -202,7 +202,7 @@ def prediction_of(outputs: Outputs, target: str) -> Prediction:
         ConfigError: the model predicts no target of that name.
     """
     if target not in outputs.predictions:
-        raise unknown_name("head of the model for the target", target, outputs.predictions)
+        raise without_head(target, outputs.predictions)
     return outputs.predictions[target]
 
 

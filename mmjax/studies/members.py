@@ -17,7 +17,7 @@ import numpy as np
 import scipy.special
 
 from mmjax.data import Fold, Selected
-from mmjax.errors import ConfigError, RunError
+from mmjax.errors import ConfigError, RunError, article
 from mmjax.evaluation import Predictor, Reads
 from mmjax.evaluation.embeddings import shapes_of
 from mmjax.training.config import differences, from_json, to_json
@@ -137,8 +137,9 @@ def _target(run: MemberRun) -> str:
     classes = [name for name in predicted if targets[name].kind == "class"]
     if len(classes) != 1:
         raise ConfigError(
-            f"The run {run.path} is of a {type(run.experiment.model).__name__} that predicts "
-            f"{len(classes)} targets of classes, but an ensemble is of one: leave the run out."
+            f"The run {run.path} is of {article(type(run.experiment.model).__name__)} that "
+            f"predicts {len(classes)} targets of classes, but an ensemble is of one: leave the run "
+            "out."
         )
     return classes[0]
 

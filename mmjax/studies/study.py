@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from mmjax.errors import ConfigError, unknown_name
+from mmjax.errors import ConfigError, article, unknown_name
 from mmjax.training.overrides import is_within
 
 Changes = Mapping[str, Any]  # dotted path -> value
@@ -112,8 +112,8 @@ class Study:
     def __post_init__(self) -> None:
         if not isinstance(self.rows, Mapping):
             raise ConfigError(
-                f"The rows of the study are a {type(self.rows).__name__}: make them a mapping from "
-                "names to {dotted path: value}."
+                f"The rows of the study are {article(type(self.rows).__name__)}: make them a "
+                "mapping from names to {dotted path: value}."
             )
         for name, row in self.rows.items():
             check_row_name(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Literal, Union
 
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, article
 
 EXPERIMENT_MODULE = "experiment_"  # how the names of modules begin that experiment files become
 
@@ -234,4 +234,4 @@ def _described(hint: Any) -> str:
         return "a tuple" if inner[-1] is ... else f"a tuple of {len(inner)}"
     if hint is type(None):
         return "None"
-    return _NAMES.get(hint) or f"a {(origin or hint).__name__}"
+    return _NAMES.get(hint) or article((origin or hint).__name__)

@@ -87,6 +87,9 @@ class Rated(Optimizer):
     schedule: Schedule
 
     def __post_init__(self) -> None:
+        rate = self.learning_rate
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            raise ConfigError(f"optimizer.learning_rate is {rate!r}: it must be a number.")
         if not self.learning_rate > 0:
             raise ConfigError(
                 f"optimizer.learning_rate is {self.learning_rate}: it must be above 0."

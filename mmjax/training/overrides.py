@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from mmjax.errors import ConfigError, UserError, unknown_name
+from mmjax.errors import ConfigError, UserError, article, unknown_name
 from mmjax.training.config import EXPERIMENT_MODULE
 from mmjax.training.experiment import Experiment
 
@@ -75,7 +75,7 @@ def defined(module: types.ModuleType, name: str, kind: type[Config], example: st
     value = getattr(module, name, None)
     if isinstance(value, kind):
         return value
-    instead = "" if value is None else f" of the right type (it is a {type(value).__name__})"
+    instead = "" if value is None else f" of the right type (it is {article(type(value).__name__)})"
     raise ConfigError(
         f"The file {module.__file__} does not define `{name}`{instead}: set `{name} = {example}` "
         "in it."

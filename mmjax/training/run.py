@@ -13,7 +13,7 @@ import scipy.special
 from numpy.typing import ArrayLike
 
 from mmjax.data import Dataset, Source, eval_batches, resolve_folder
-from mmjax.errors import ConfigError, RunError
+from mmjax.errors import ConfigError, RunError, article
 from mmjax.evaluation.embeddings import shapes_of
 from mmjax.structs import Batch, Outputs, Prediction, Target
 from mmjax.training.given import GivenExamples
@@ -203,8 +203,8 @@ class Run:
             source = data.load(split, resolve_folder(str(data_dir) if data_dir else None))
         elif not isinstance(data, Mapping):
             raise ConfigError(
-                f"The data is a {type(data).__name__}: give a dict of modality -> array, such as "
-                f"{{{self._encoded[0]!r}: array}}, or a data set and a split."
+                f"The data is {article(type(data).__name__)}: give a dict of modality -> array, "
+                f"such as {{{self._encoded[0]!r}: array}}, or a data set and a split."
             )
         else:
             if split:

@@ -122,7 +122,19 @@ UNEQUAL = {"inputs": {"x": VECTOR}, "targets": {"kind": np.arange(N - 1) % 3}}
             {"inputs": {"x": VECTOR}, "targets": {"k": [None] * N}},
             "is None .unknown. in all examples",
         ),
-        ({"inputs": {"x": VECTOR}, "targets": {"k": np.ones((N, 2), int)}}, r"\[N, C\] bools for"),
+        ({"inputs": {"x": VECTOR}, "targets": {"k": np.ones((N, 2), int)}}, r"array.astype.bool"),
+        ({"inputs": {"x": VECTOR}, "targets": {"k": np.full((N, 2), 3)}}, r"\[N, C\] bools for"),
+        (
+            {"inputs": {"x": VECTOR}, "targets": {"k": np.full(N, np.nan)}},
+            "k is NaN .unknown. in all 14 examples of the split 'train': leave the target out",
+        ),
+        (
+            {"inputs": {"x": VECTOR}, "present": {"x": np.zeros(N, bool)}},
+            "present.x is False in all 14 examples .*: leave the modality out",
+        ),
+        ({"inputs": {"x": np.full((N, 4, 5, 3), 255.0)}}, "from 255 to 255, but floats .* by 255"),
+        ({"inputs": {"x": np.zeros((N, 3, 8, 8))}}, "channels first: move them last by np.movea"),
+        ({"inputs": {"x": np.zeros((N, 3, 8, 8), np.uint8)}}, "channels first: move them last"),
         ({"inputs": {"x": VECTOR}, "present": {"x": np.ones(N)}}, "present.x has dtype float64"),
         ({"inputs": {"x": VECTOR}, "split": ["train"] * 3}, "one name for each of the 20 rows"),
         ({"inputs": {"x": VECTOR}, "split": ["test"] * N}, "The split 'train' has no rows"),
@@ -137,6 +149,7 @@ def test_refuses_arrays_that_do_not_fit(given, words):
     ("given", "words"),
     [
         ({"inputs": {}}, "no inputs"),
+        ({"inputs": {"x": VECTOR}, "seed": -1}, "Arrays.seed is -1: a seed is from 0 to"),
         ({"inputs": {"x": VECTOR}, "present": {"y": np.ones(N, bool)}}, "'y'.*Available: x"),
         ({"inputs": {"x": VECTOR}, "kinds": {"y": Target("number")}}, "'y'"),
         ({"inputs": {"x": VECTOR}, "valid": 0.6, "test": 0.4}, "leave no examples for training"),

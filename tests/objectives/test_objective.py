@@ -133,7 +133,8 @@ def test_wrong_targets_and_a_missing_head_are_named():
     with pytest.raises(ConfigError, match="needs one integer for each of the logits"):
         CrossEntropy(target="score")(outputs, batch)
     with pytest.raises(
-        ConfigError, match=r"no head of the model for the target 'label'\. None are available"
+        ConfigError,
+        match=r"no head of the model for the target 'label'\. None are available: give the model a head",
     ):
         CrossEntropy()(outputs.replace(predictions={}), batch)
 
