@@ -10,8 +10,8 @@ attributes their k labels and no other. Its micro F1 is 2 k / (k + 6):
 
     picture 5: 0.909    caption 4: 0.800    sound 3: 0.667    picture and sound 6: 1
 
-Expected, three seeds: image 0.897 ± 0.010, caption 0.800 and sound 0.667 in every seed, image and
-sound 0.988 ± 0.007. After 400 steps not all circles are recognised (F1 0.48 to 0.96), so the rows
+Expected, three seeds: image 0.895 ± 0.010, caption 0.800 and sound 0.667 in every seed, image and
+sound 0.988 ± 0.006. After 400 steps not all circles are recognised (F1 0.48 to 0.96), so the rows
 with the image are slightly below the best possible. About 50 seconds of processor time per run.
 """
 

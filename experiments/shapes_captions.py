@@ -8,8 +8,8 @@ a true caption (what, where) is random, so the best expected `exact_match` is on
 `grammar_match` accepts both orders. The cross-entropy per token is at least that of this random
 order, ln 2 divided by the 10.5 tokens of a mean caption: 0.066.
 
-Expected, three seeds: grammar_match 0.997 ± 0.001, exact_match 0.509 ± 0.013, token_accuracy
-0.512 ± 0.019. The first sixteen errors of seed 0 are sizes confused with the next one, and a plain
+Expected, three seeds: grammar_match 0.997 ± 0.001, exact_match 0.513 ± 0.012, token_accuracy
+0.516 ± 0.018. The first sixteen errors of seed 0 are sizes confused with the next one, and a plain
 small cross described as dotted. About 80 seconds of processor time per run.
 """
 

@@ -6,8 +6,8 @@ InfoNCE and the sigmoid loss, with temperature and bias fixed at the initial val
 or learned from these. The metric is recall at 10 of the query's own record among 1,000: at most
 0.946, because records of the same form, colour and place cannot be distinguished.
 
-Expected, three seeds: InfoNCE fixed 0.815 ± 0.040, learned 0.830 ± 0.037, with a final temperature
-of 0.049 to 0.055 (initially 0.07); SigLIP fixed 0.548 ± 0.202, learned 0.546 ± 0.204: 300 steps are
+Expected, three seeds: InfoNCE fixed 0.81 ± 0.04, learned 0.83 ± 0.04, with a final temperature
+of 0.049 to 0.055 (initially 0.07); SigLIP fixed 0.55 ± 0.20, learned 0.55 ± 0.20: 300 steps are
 too few from its initial values, and temperature and bias hardly change. The learned rows do not
 differ significantly from the fixed ones. 7 minutes of processor time.
 """

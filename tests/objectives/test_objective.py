@@ -134,7 +134,7 @@ def test_wrong_targets_and_a_missing_head_are_named():
         CrossEntropy(target="score")(outputs, batch)
     with pytest.raises(
         ConfigError,
-        match=r"no head of the model for the target 'label'\. None are available: give the model a head",
+        match=r"no head of the model for the target 'label'\. None are available: give the model",
     ):
         CrossEntropy()(outputs.replace(predictions={}), batch)
 
