@@ -9,13 +9,27 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from mmjax import __version__
 from mmjax.errors import ConfigError, UserError, unknown_name
+
+# The losses of `bench objective`, whose module imports JAX.
+LOSSES = (
+    "dcca",
+    "dcca_newton_schulz",
+    "squared_cca",
+    "eckart_young",
+    "barlow_twins",
+    "vicreg",
+    "info_nce",
+    "sigmoid",
+)
 
 
 class _Parser(argparse.ArgumentParser):
     """An argparse parser with errors as plain sentences and without abbreviations of options."""
 
     explained_further = False  # whether the command itself prints the rest of the help
+    takes_overrides = False  # whether the command itself reads the words that are left
 
     def __init__(self, **kwargs: Any) -> None:
         self.options: list[str] = []
@@ -55,7 +69,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         parsed, rest = _parser().parse_known_args(words)
         parsed.words = words
-        if rest and not parsed.parser.explained_further:
+        dotted = parsed.parser.takes_overrides and re.match(r"--[\w-]+\.", " ".join(rest))
+        if rest and not (parsed.parser.explained_further or dotted):
             raise _unknown_words(rest, parsed.parser)
         module, _, function = parsed.call.partition(":")
         # Each command imports only what it needs, so that `mmjax --help` is fast.
@@ -97,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="`mmjax COMMAND --help` explains a command; `mmjax train EXPERIMENT.py --help` "
         "explains all options of that experiment.",
     )
+    top.add_argument("--version", action="version", version=f"mmjax {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name: str, call: str, about: str, within: Any = None, **options: Any) -> _Parser:
@@ -120,8 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-<time>")
 
     evaluate = command("evaluate", "runs:evaluate", "evaluate a checkpoint of a run on a split")
+    evaluate.usage = f"{evaluate.prog} RUN_DIR [options] [--data.NAME value ...]"
+    evaluate.takes_overrides = True
     evaluate.add_argument("run_dir", metavar="RUN_DIR", help="a directory that `mmjax train` made")
-    evaluate.add_argument("--split", default="test", help="default: test")
+    evaluate.add_argument(
+        "--split", default="test", help="train, valid, test or another of the data; default: test"
+    )
     evaluate.add_argument(
         "--checkpoint",
         choices=["best", "last"],
@@ -160,15 +180,17 @@ def _parser() -> argparse.ArgumentParser:
         "--rows", metavar="A,B", help="only these rows, and the rows that they start from"
     )
     ablate.add_argument("--jobs", type=int, default=1, metavar="J", help="runs in parallel")
-    ablate.add_argument("--columns", metavar="A,B", help="print these metrics")
+    ablate.add_argument("--columns", metavar="A,B", help="print these: test/accuracy,test/macro_f1")
     ablate.add_argument(
         "--dry-run", action="store_true", help="list what would run and how long it would take"
     )
 
-    sweep = experiment_command("sweep", "studies:sweep", "search hyperparameters of an experiment")
+    sweep = experiment_command(
+        "sweep", "studies:sweep", "search hyperparameters, with Optuna (mmjax[sweep])"
+    )
     sweep.add_argument("--run-dir", metavar="DIR", help="default: runs/<name>-<time>")
     sweep.add_argument(
-        "--trials", type=int, required=True, metavar="N", help="number of trials of all workers"
+        "--trials", type=int, required=True, metavar="N", help="trials of all workers; required"
     )
     sweep.add_argument("--workers", type=int, default=1, metavar="J", help="trials in parallel")
 
@@ -182,7 +204,9 @@ def _parser() -> argparse.ArgumentParser:
     losses = command(
         "objective", "runs:bench_objective", "losses with gradient, on random views", within=bench
     )
-    losses.add_argument("--loss", nargs="+", metavar="NAME", help="default: all")
+    losses.add_argument(
+        "--loss", nargs="+", metavar="NAME", help=f"of {', '.join(LOSSES)}; default: all"
+    )
     losses.add_argument(
         "--width",
         nargs="+",

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from mmjax import __version__, benchmarks, cli
 from mmjax.cli import main
 from mmjax.data.fsdd import SPEAKERS
 from mmjax.training import loop
@@ -385,6 +386,13 @@ def test_bench_objective_prints_a_table_and_writes_it(works):
     assert all(row["ms"] > 0 and row["products_ms"] > 0 for row in figures["rows"])
 
 
+def test_version_losses_and_a_part_that_is_no_option(works, fails):
+    assert works("--version") == f"mmjax {__version__}\n"
+    assert tuple(benchmarks.LOSSES) == cli.LOSSES
+    sentence = fails(2, "train", "tiny.py", "--model", "FusionModel")
+    assert "--model is a DualEncoder, which the command line cannot replace" in sentence
+
+
 # The experiment file
 
 
@@ -737,6 +745,28 @@ def test_evaluate_gives_the_numbers_of_the_result(works, trained):
         works("evaluate", trained, "--split", split, "--json", "numbers.json")
         found |= json.loads(Path("numbers.json").read_text())
     assert found == metrics_of(trained)
+
+
+def test_evaluate_on_other_data_and_with_other_metrics(works, fails, trained):
+    before = contents(trained)
+    words = ("evaluate", trained, "--split", "valid", "--evaluation.0.k", "1", "--json", "one.json")
+    works(*words)
+    (one,) = json.loads(Path("one.json").read_text()).values()
+    assert one < metrics_of(trained)["valid/total_correlation"]
+    sentence = fails(2, "evaluate", trained, "--model.encoders.left.width", "3")
+    assert "--model.encoders.left.width: " in sentence
+    assert "changes a run that is trained already: give options of its data" in sentence
+    assert "did you mean --evaluation.0.k?" in fails(
+        2, "evaluate", trained, "--evaluation.0.kk", "1"
+    )
+    assert contents(trained) == before
+
+
+def test_evaluate_says_that_a_run_is_not_finished(unfinished, capsys):
+    assert main(["evaluate", str(unfinished)]) == 0
+    assert "run is not finished: what is evaluated is its checkpoint of step 4" in (
+        capsys.readouterr().err
+    )
 
 
 def test_evaluate_of_what_is_not_there(fails, finished):

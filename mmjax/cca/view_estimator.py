@@ -60,6 +60,10 @@ class ViewEstimator(abc.ABC):
         """The arguments of the constructor, for scikit-learn's `clone`."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({options})"
+
     def __sklearn_tags__(self) -> Any:
         """The tags that scikit-learn's pipelines, cross-validation and searches read."""
         from sklearn.utils import Tags, TargetTags, TransformerTags  # lazy: importing takes 1 s

@@ -17,7 +17,7 @@ from mmjax.commands.arguments import (
 )
 from mmjax.errors import ConfigError
 from mmjax.training.loop import train
-from mmjax.training.overrides import load_module
+from mmjax.training.overrides import load_module, override
 from mmjax.training.provenance import environment
 from mmjax.training.restore import evaluate_run
 from mmjax.training.sharding import check_devices
@@ -37,8 +37,14 @@ def evaluate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     """`mmjax evaluate`: evaluates a checkpoint of a run on a split."""
     check_json(parsed.json)
     definitions = load_module(parsed.experiment) if parsed.experiment else None
+    prog = f"{parsed.parser.prog} {parsed.run_dir}"
     metrics = evaluate_run(
-        Path(parsed.run_dir), parsed.split, parsed.checkpoint, data_folder(parsed), definitions
+        Path(parsed.run_dir),
+        parsed.split,
+        parsed.checkpoint,
+        data_folder(parsed),
+        definitions,
+        lambda experiment: override(experiment, rest, prog, parsed.parser.options),
     )
     print_metrics(metrics)
     write_json(parsed.json, metrics)

@@ -191,6 +191,8 @@ def _field(value: Any) -> str:
 def print_table(results: Mapping[str, Any], columns: Sequence[str] = ()) -> None:
     """Prints the table: mean ± standard deviation over the seeds, and the published numbers.
 
+    Where the terminal is too narrow for it, each row of the study has a line for every metric.
+
     Args:
         results: what `results.json` holds.
         columns: the metrics to print; none prints the shown ones.
@@ -213,7 +215,16 @@ def print_table(results: Mapping[str, Any], columns: Sequence[str] = ()) -> None
         cells = [Text(_printed(row["cells"].get(name), places[name])) for name in chosen]
         table.add_row(Text(row["name"]), *cells, str(len(row["seeds"])))
     console = Console(width=None if Console().is_terminal else 120)
-    console.print(table)
+    longest = max((word for name in chosen for word in name.split()), key=len, default="")
+    if len(chosen) > 1 and (len(longest) + 3) * len(chosen) > console.width:
+        console.print(table.title)
+        for row in results["rows"]:
+            lines = {name: _printed(row["cells"].get(name), places[name]) for name in chosen}
+            console.print(Text(f"{row['name']}, seeds: {len(row['seeds'])}", style="bold"))
+            for name, value in lines.items():
+                console.print(Text(f"  {name:{len(longest)}}  {value}"))
+    else:
+        console.print(table)
     for name, seed, reason in failures(results):
         console.print(Text(f"Failed: {name}, seed {seed}: {reason}", style="red"), soft_wrap=True)
 
@@ -229,8 +240,10 @@ def _printed(cell: Cell | None, places: int) -> str:
 
 def _mean(cell: Cell | None, places: int) -> str:
     """Mean ± standard deviation, and how many of the values are finite where not all are."""
-    if cell is None or cell["mean"] is None:
+    if cell is None:
         return NOTHING
+    if cell["mean"] is None:
+        return "not finite"
     spread = "" if cell["std"] is None else f" ± {fixed(cell['std'], places)}"
     count = len(cell["values"])
     finite = "" if cell["n"] == count else f" ({cell['n']} of {count} finite)"

@@ -143,6 +143,7 @@ def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterabl
     given = [word.split("=")[0] for word in words if word.startswith("--") and word != "--help"]
     for name in given:
         if option_name(name) not in names:
+            _refuse_part(config, name.removeprefix("--").replace("-", "_"))
             near = difflib.get_close_matches(
                 option_name(name), [*names, *map(option_name, others)], n=1
             )
@@ -172,6 +173,21 @@ def _overridden(config: Config, words: Sequence[str], prog: str, others: Iterabl
             if helps:
                 raise
     raise ConfigError(f"{_sentence(out.getvalue() + err.getvalue(), words)} See `{prog} --help`.")
+
+
+def _refuse_part(config: Any, path: str) -> None:
+    """Raises a ConfigError if a path leads to a part of the config, not to an option."""
+    try:
+        part = part_at(config, path)
+    except ConfigError:
+        return
+    inner = list(options_of(part, path)) if parts_of(part) else []
+    has = f"its options begin with {option_name(path)}." if inner else "it has no options"
+    what = "None" if part is None else article(type(part).__name__)
+    raise ConfigError(
+        f"--{path} is {what}, which the command line cannot replace: change the experiment file, "
+        f"or the row of a study ({has})."
+    )
 
 
 # How tyro writes the type of an option -> how a sentence says it.

@@ -2,15 +2,16 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from mmjax.data.catalogue import fingerprint
-from mmjax.errors import RunError
+from mmjax.errors import ConfigError, RunError
 from mmjax.evaluation import evaluate
 from mmjax.training.checkpoints import CheckpointGone, Checkpoints
-from mmjax.training.config import from_json
+from mmjax.training.config import differences, from_json, to_json
 from mmjax.training.experiment import Experiment, check
 from mmjax.training.provenance import ENVIRONMENT, check_data
 from mmjax.training.run_directory import RESULT, RunDirectory
@@ -29,6 +30,7 @@ def restore_run(
     folder: Path | None,
     definitions: ModuleType | None = None,
     split: str | None = None,
+    change: Callable[[Experiment], Experiment] | None = None,
 ) -> tuple[Setup, TrainState]:
     """Opens the data of a run and restores one of its checkpoints.
 
@@ -39,6 +41,7 @@ def restore_run(
         folder: the folder of raw data, or None.
         definitions: a module with the dataclasses of the config that mmjax does not define.
         split: a split that the data set must have, or None.
+        change: makes another experiment of the run's, with other data, evaluation or mesh.
 
     Raises:
         RunError: the directory has no run or no checkpoint, or is damaged, or the data is not what
@@ -53,13 +56,18 @@ def restore_run(
             f"The file {run_dir / 'config.json'} does not hold an experiment: give a directory "
             "that `mmjax train` made."
         )
+    trained_on = experiment.data
+    if change:
+        experiment = _changed(experiment, change(experiment))
     check(experiment)
-    # Use the available devices, whatever the mesh of the training was.
-    training = dataclasses.replace(experiment.training, mesh=Mesh())
-    experiment = dataclasses.replace(experiment, training=training)
+    try:
+        experiment.training.mesh.build()
+    except ConfigError:  # other devices than in training: their rows are split over all of them
+        training = dataclasses.replace(experiment.training, mesh=Mesh())
+        experiment = dataclasses.replace(experiment, training=training)
     if split is not None:
         experiment.data.check_split(split)
-    if (run_dir / ENVIRONMENT).exists():
+    if (run_dir / ENVIRONMENT).exists() and experiment.data == trained_on:
         check_data(run_dir, directory.read(ENVIRONMENT), fingerprint(experiment.data, folder))
     setup = Setup(experiment, folder)
     for tries_left in reversed(range(_TRIES)):
@@ -69,6 +77,18 @@ def restore_run(
             if not tries_left:
                 raise
     raise AssertionError("the last try has returned or raised")
+
+
+def _changed(before: Experiment, after: Experiment) -> Experiment:
+    """The experiment after options; ConfigError if one of them changes what was trained."""
+    for part in ("name", "model", "objectives", "optimizer", "start", "transforms", "selections"):
+        changes = differences(to_json(getattr(before, part)), to_json(getattr(after, part)), part)
+        if changes:
+            raise ConfigError(
+                f"The option --{changes[0]} changes a run that is trained already: give options of "
+                "its data, evaluation or training.mesh only."
+            )
+    return after
 
 
 def _restored(run_dir: Path, which: Which, setup: Setup) -> TrainState:
@@ -89,9 +109,10 @@ def evaluate_run(
     which: Which,
     folder: Path | None,
     definitions: ModuleType | None = None,
+    change: Callable[[Experiment], Experiment] | None = None,
 ) -> dict[str, float]:
-    """Evaluates a checkpoint of a run on a split, and says if it is not finished."""
-    setup, state = restore_run(run_dir, which, folder, definitions, split)
+    """Evaluates a checkpoint on a split, and says if its run is not finished; see `restore_run`."""
+    setup, state = restore_run(run_dir, which, folder, definitions, split, change)
     if not (run_dir / RESULT).exists():
         print(
             f"mmjax: The run {run_dir} is not finished: what is evaluated is its checkpoint of "

@@ -256,6 +256,20 @@ def test_the_terminal_shows_other_columns_and_refuses_unknown_ones(capsys):
         print_table(results(), ["test/acuracy"])
 
 
+def test_many_metrics_are_lines_instead_of_columns_that_are_cut(capsys):
+    found = results()
+    names = [f"test/a_metric_with_a_long_name_{number}" for number in range(7)]
+    for name in names:
+        found["rows"][0]["cells"][name] = cell([None, None])
+    found["columns"] += names
+    print_table(found, names)
+    lines = capsys.readouterr().out.splitlines()
+    assert "concat, seeds: 3" in lines
+    for name in names:  # not measured is not the same as not finite
+        found_lines = [line.split() for line in lines if name in line]
+        assert found_lines[:2] == [[name, "not", "finite"], [name, "-"]]
+
+
 def test_escape():
     assert escape("a|b *c* `d` <e> [f](g) \\ &lt; R&D, x & y\n# z") == (
         r"a\|b \*c\* \`d\` \<e> \[f\](g) \\ \&lt; R&D, x & y # z"
