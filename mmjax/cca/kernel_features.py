@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from jaxtyping import Float
-from scipy.spatial.distance import cdist, pdist
 
 from mmjax.errors import ConfigError, check_sizes
 
@@ -96,6 +95,8 @@ def median_distance(sample: Float[np.ndarray, "N D"], rng: np.random.Generator) 
     if len(sample) > _SAMPLE:
         sample = sample[rng.permutation(len(sample))[:_SAMPLE]]
     largest = float(np.abs(sample).max(initial=0.0)) or 1.0
+    from scipy.spatial.distance import pdist  # here, because the import takes half a second
+
     distances = pdist(sample / largest)
     distances = distances[distances > 0]
     bandwidth = float(np.median(distances)) * largest if len(distances) else 1.0
@@ -129,6 +130,8 @@ def _scaled(x: np.ndarray, bandwidth: float) -> np.ndarray:
 
 
 def _gaussian(x: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    from scipy.spatial.distance import cdist  # here, because the import takes half a second
+
     # cdist squares differences, which keeps the precision of close rows far from zero.
     return np.exp(-cdist(x, landmarks, "sqeuclidean") / 2)
 

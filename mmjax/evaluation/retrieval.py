@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from mmjax.errors import ConfigError, DataError, check_sizes, unknown_name
 from mmjax.evaluation.embeddings import check_target
@@ -199,6 +198,8 @@ def _similarity(queries: np.ndarray, candidates: np.ndarray, distance: Distance)
     """Scores [Q, N] of the vectors of two `_Side`s; higher is better."""
     if distance in ("cosine", "correlation"):
         return queries @ candidates.T
+    from scipy.spatial.distance import cdist  # here, because the import takes half a second
+
     return -cdist(queries, candidates, "cityblock" if distance == "l1" else distance)
 
 
