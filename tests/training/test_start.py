@@ -346,7 +346,7 @@ def cut(run):
         ),
         (
             lambda run: (run / "checkpoints" / "60" / MANIFEST).write_text("{"),
-            r"60 was deleted meanwhile that run again",
+            r"60 is damaged .manifest.json cannot be read.: train that run again",
         ),
         (lambda run: (run / "config.json").write_text("["), "config.json is damaged"),
         (
