@@ -25,7 +25,7 @@ class About:
         homepage: where to download the original; empty for a built-in data set.
         files: path relative to the data folder -> SHA-256 of the file; for a folder of many files,
             `folder/` -> SHA-256 over the lines `<sha256 of file>  <path>` of all files in it and
-            in its subfolders, sorted by path.
+            in its subfolders, hidden ones left out, sorted by path.
     """
 
     title: str

@@ -150,3 +150,14 @@ def test_importing_the_data_part_starts_no_device():
     environment = {**os.environ, "JAX_PLATFORMS": "absent"}
     code = "import mmjax.data, sys; assert 'sklearn.datasets' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_hidden_files_of_a_system_do_not_change_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.wav").write_bytes(b"1")
+    before = sha256(tmp_path)
+    (tmp_path / ".DS_Store").write_bytes(b"2")
+    (tmp_path / "a" / "._x.wav").write_bytes(b"3")
+    assert sha256(tmp_path) == before
+    (tmp_path / "a" / "y.wav").write_bytes(b"4")
+    assert sha256(tmp_path) != before
