@@ -315,6 +315,19 @@ def test_a_run_whose_output_nobody_reads_goes_on(trained, monkeypatch, capsys):
     assert_same_run(Path("run"), trained)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_run_whose_output_cannot_be_stored_goes_on(trained, monkeypatch, capsys):
+    with open("/dev/full", "w", buffering=1) as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        assert main(["train", "tiny.py", "--run-dir", "run"]) == 0
+        sys.stdout.close()
+        with contextlib.suppress(OSError):
+            full.close()
+    said = capsys.readouterr().err
+    assert said.count("cannot be written any more (No space left on device); the run goes") == 1
+    assert_same_run(Path("run"), trained)
+
+
 def test_a_signal_in_the_final_evaluation_ends_it(fails, works, trained, monkeypatch):
     real = loop.evaluate
 

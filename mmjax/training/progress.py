@@ -1,6 +1,7 @@
 """Progress output of a run: a progress bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -103,15 +104,20 @@ def monitored_first(names: Iterable[str], monitor: str) -> list[str]:
 
 
 def _print(text: str) -> None:
-    """Prints a line; if nobody reads the output any more, says so once, and the run goes on."""
+    """Prints a line; if that is no longer possible, says so once, and the run goes on."""
     try:
         print(text, flush=True)
-    except OSError:  # the reader of a pipe has ended, or the terminal was closed
+    except OSError as error:  # a pipe's reader has ended, the terminal was closed, a full disk
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+        reason = (
+            "Nobody reads the output any more"
+            if error.errno in (errno.EPIPE, errno.EIO)
+            else f"The output cannot be written any more ({os.strerror(error.errno or 0)})"
+        )
         with contextlib.suppress(OSError):
             print(
-                "mmjax: Nobody reads the output any more; the run goes on, and metrics.jsonl in "
-                "its directory shows how far it is.",
+                f"mmjax: {reason}; the run goes on, and metrics.jsonl in its directory shows how "
+                "far it is.",
                 file=sys.stderr,
             )
 

@@ -23,6 +23,7 @@ from mmjax.training.run_directory import RunDirectory
 
 ENVIRONMENT = "environment.json"
 CODE = "code"  # the folder of a run directory with copies of the user's own files
+EARLIER_CODE = "code_earlier"  # .../0/: those of the first entry of `earlier` that were changed
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy")
 # Settings of JAX that change what a program computes.
 SETTINGS = (
@@ -77,8 +78,8 @@ def note_environment(
 ) -> list[str]:
     """Writes `environment.json`, and copies of the user's own files.
 
-    A run that goes on keeps what it began with: its entry `start`, and every earlier environment,
-    without the data, under `earlier`.
+    A run that goes on keeps what it began with: its entry `start`, every earlier environment,
+    without the data, under `earlier`, and each file that was changed since.
 
     Args:
         directory: of the run, locked.
@@ -105,7 +106,11 @@ def note_environment(
         if "start" in noted:
             now = {"start": noted["start"]} | now
     directory.write(ENVIRONMENT, now)
+    version = len(now.get("earlier", ())) - 1
     for name, path in code.items():
+        kept = directory.path / CODE / name
+        if version >= 0 and kept.is_file() and _sha256(kept) != now["code"][name]:
+            directory.copy(kept, f"{EARLIER_CODE}/{version}/{name}")
         directory.copy(path, f"{CODE}/{name}")
     return [f"Since the run in {directory.path} was last started, {note}." for note in notes]
 

@@ -108,6 +108,7 @@ def test_a_later_start_keeps_what_the_first_one_noted(tmp_path):
     (before,) = directory.read("environment.json")["earlier"]
     assert before["devices"] == ["cpu (cpu)"] * 2
     assert (directory.path / "code" / "mine.py").read_text() == "2\n"
+    assert (directory.path / "code_earlier" / "0" / "mine.py").read_text() == "1\n"
     with pytest.raises(RunError, match=r"has changed since the run began \(x\): restore it"):
         start(data={"x": "1"})
 

@@ -60,6 +60,7 @@ def write_study_report(folder: Path) -> Path:
         "curves": curves or folded_curves,
         "folded_curves": folded_curves if curves else [],
         "differences": _differences(study["rows"]),
+        "config": _first_config(study["rows"], runs),
         "command": study["command"],
         "record": [
             ("machine", study["machine"]),
@@ -85,6 +86,16 @@ def _readable_runs(row: Mapping[str, Any], folder: Path, notes: list[str]) -> di
             continue
         notes.extend(f"{name}: {note}" for note in runs[name].notes)
     return runs
+
+
+def _first_config(
+    rows: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, RunFiles]]
+) -> tuple[str, Mapping[str, Any]] | None:
+    """(name of the first row that has a readable run, that run's configuration)."""
+    for row, of_row in zip(rows, runs, strict=True):
+        for run in of_row.values():
+            return row["name"], run.config
+    return None
 
 
 def _facts(study: Mapping[str, Any]) -> list[tuple[str, str]]:

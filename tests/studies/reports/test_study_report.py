@@ -29,6 +29,7 @@ def test_study_report_shows_everything(tmp_path, make_study, words):
         "starts from the parameters of concat model.fusion = Gated()",
         "concat as in the experiment file",
         "mmjax ablate fusions.py --seeds 2",
+        "Configuration Of the first run of concat",
         "machine a machine date 2025-01-01 commit abc1234",
         "jax 0.10.2",
         "Data (SHA-256) digits.npy 60303ae22b99",
