@@ -1,5 +1,7 @@
 """Encoders: one file per family, each from one modality to `Features`."""
 
+from mmjax.encoders.bert import BERT
+from mmjax.encoders.efficientnet import EfficientNetLite0
 from mmjax.encoders.encoder import Encoder, EncoderModule, FeatureShape
 from mmjax.encoders.flatten import Flatten
 from mmjax.encoders.graph import GraphEncoder
@@ -7,12 +9,19 @@ from mmjax.encoders.lenet import LeNet
 from mmjax.encoders.log_mel_cnn import LogMelCNN
 from mmjax.encoders.lstm import LSTM
 from mmjax.encoders.mlp import MLP
+from mmjax.encoders.resnet import ResNet
 from mmjax.encoders.table import TableEncoder
 from mmjax.encoders.text_transformer import TextTransformer
+from mmjax.encoders.vgg import VGG, AlexNet
+from mmjax.encoders.vit import ViT
 
 __all__ = [
+    "BERT",
     "LSTM",
     "MLP",
+    "VGG",
+    "AlexNet",
+    "EfficientNetLite0",
     "Encoder",
     "EncoderModule",
     "FeatureShape",
@@ -20,6 +29,8 @@ __all__ = [
     "GraphEncoder",
     "LeNet",
     "LogMelCNN",
+    "ResNet",
     "TableEncoder",
     "TextTransformer",
+    "ViT",
 ]

@@ -25,6 +25,8 @@ class Attention(nnx.Module):
         heads: H; divides `width`.
         dtype: of the computation; the softmax is in float32.
         rngs: initialises the parameters.
+        key_bias: whether the keys have a bias. It adds the same to all logits of a query, which the
+            softmax ignores: only weights that were published with one need it.
 
     Raises:
         ConfigError: `heads` does not divide `width`.
@@ -33,7 +35,15 @@ class Attention(nnx.Module):
         Vaswani et al. 2017, Attention Is All You Need, section 3.2.
     """
 
-    def __init__(self, width: int, heads: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+        key_bias: bool = False,
+    ) -> None:
         if heads < 1 or width % heads:
             raise ConfigError(
                 f"A width of {width} cannot be split into {heads} attention heads: choose a number "
@@ -41,8 +51,7 @@ class Attention(nnx.Module):
             )
         self.heads = heads
         self.query = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-        # A key bias would add a constant to all logits of a query, which softmax ignores.
-        self.key = nnx.Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
+        self.key = nnx.Linear(width, width, use_bias=key_bias, dtype=dtype, rngs=rngs)
         self.value = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
 
