@@ -23,6 +23,7 @@ _PARTS = (
     "layers",
     "models",
     "objectives",
+    "pretrained",
     "structs",
     "studies",
     "training",

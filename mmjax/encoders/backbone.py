@@ -70,6 +70,7 @@ class BackboneModule(nnx.Module):
 
     output: Output
     features: FeatureShape
+    classifier: nnx.Linear  # only of a config with `classes`
 
     def normalise(self, x: jax.Array) -> jax.Array:
         """The inputs as the weights expect them."""

@@ -1,7 +1,7 @@
 """BERT for texts."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import nnx
 
 from mmjax.encoders.backbone import Backbone, BackboneModule, mean_of_tokens
 from mmjax.encoders.encoder import FeatureShape
-from mmjax.errors import ConfigError, check_sizes
+from mmjax.errors import ConfigError, check_sizes, unknown_name
 from mmjax.layers.attention import Attention
 from mmjax.layers.dropout import checked_dropout
 from mmjax.structs import Features, Modality
@@ -20,8 +20,7 @@ class BERT(Backbone):
     """Post-norm Transformer over word pieces; one token per word piece, the class token first.
 
     Devlin et al. 2019, BERT, section 3 and appendix A.2; GELU is the exact one. All words are of
-    segment 0. The summary is the paper's, a dense layer with tanh over the class token, if `pooler`
-    is set; else the mean of the words, as sentence encoders have it (Reimers and Gurevych 2019).
+    segment 0.
 
     Attributes:
         width: D of the tokens.
@@ -32,7 +31,9 @@ class BERT(Backbone):
         segments: rows of the table of segments.
         dropout: rate on the embeddings and the residual branches, in [0, 1).
         epsilon: of the layer norms.
-        pooler: whether to have the dense layer over the class token.
+        pooling: what the summary is: `pooler`, the paper's dense layer with tanh over the class
+            token; `class`, the class token; `mean`, the mean of the words, as sentence encoders
+            have it (Reimers and Gurevych 2019).
         unit: whether the summary is divided by its norm.
     """
 
@@ -44,13 +45,15 @@ class BERT(Backbone):
     segments: int = 2
     dropout: float = 0.1
     epsilon: float = 1e-12
-    pooler: bool = True
+    pooling: Literal["pooler", "class", "mean"] = "pooler"
     unit: bool = False
     kinds: ClassVar[tuple[str, ...]] = ("text",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self, "width", "layers", "heads", "hidden", "positions", "segments")
+        if self.pooling not in ("pooler", "class", "mean"):
+            raise unknown_name("pooling of BERT", self.pooling, ("pooler", "class", "mean"))
 
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "BERTModule":
         """See `Encoder.build`."""
@@ -100,7 +103,9 @@ class BERTModule(BackboneModule):
         self.norm = nnx.LayerNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
         self.dropout = checked_dropout(config.dropout)
         self.blocks = nnx.List(_Block(config, dtype=dtype, rngs=rngs) for _ in range(config.layers))
-        self.pooler = nnx.Linear(width, width, dtype=dtype, rngs=rngs) if config.pooler else None
+        self.pooling = config.pooling
+        if config.pooling == "pooler":
+            self.pooler = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         if config.classes:
             self.classifier = nnx.Linear(width, config.classes, dtype=dtype, rngs=rngs)
         self.unit, self.output = config.unit, config.output
@@ -125,11 +130,12 @@ class BERTModule(BackboneModule):
         return Features(tokens=tokens, mask=mask)
 
     def pool(self, features: Features, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
-        """The pooler's output [B, D], or the mean of the words; of norm 1 with `unit`."""
-        if self.pooler is not None:
-            pooled = jnp.tanh(self.pooler(features.tokens[:, 0]))
-        else:
+        """The summary [B, D] that `pooling` names; of norm 1 with `unit`."""
+        if self.pooling == "mean":
             pooled = mean_of_tokens(features)
+        else:
+            pooled = features.tokens[:, 0]
+            pooled = jnp.tanh(self.pooler(pooled)) if self.pooling == "pooler" else pooled
         if self.unit:
             square = (pooled.astype(jnp.float32) ** 2).sum(-1, keepdims=True)
             pooled = pooled * jax.lax.rsqrt(jnp.maximum(square, 1e-24)).astype(pooled.dtype)

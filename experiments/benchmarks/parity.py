@@ -1,0 +1,306 @@
+"""Published architectures with random weights: mmjax beside PyTorch, tensor by tensor.
+
+    python experiments/benchmarks/parity.py            # full sizes, every architecture
+    python experiments/benchmarks/parity.py resnet50   # only these
+
+Needs the packages of the extra `parity`. For each architecture, PyTorch's model is made with random
+weights and running statistics, written as safetensors, loaded by `mmjax.pretrained.load`, and run
+on the same inputs. A figure is the largest absolute difference over the largest absolute value of
+PyTorch's tensor, in float32 on the CPU.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from flax import nnx
+from safetensors.torch import save_file
+
+import mmjax
+from mmjax.pretrained.names import published
+from mmjax.pretrained.pretrained import _leaves
+
+
+kept: list[Any] = []  # definitions live as long as their library
+
+
+class Case(NamedTuple):
+    """One architecture.
+
+    Attributes:
+        make: gives PyTorch's model.
+        description: of config.json.
+        outputs: PyTorch's model and inputs -> {"tokens", "pooled", "logits"}, those that it has.
+        size: height and width of the images; (words,) of texts.
+        gradients: whether to compare the gradients of all parameters.
+    """
+
+    make: Callable[[], Any]
+    description: dict[str, Any]
+    outputs: Callable[[Any, torch.Tensor, torch.Tensor | None], dict[str, torch.Tensor]]
+    size: tuple[int, ...]
+    gradients: bool = False
+
+
+def torchvision() -> types.ModuleType:
+    """The package, whose compiled operators are missing beside a PyTorch without CUDA."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        with contextlib.suppress(RuntimeError):  # they are there
+            library.define(f"{name}(Tensor a) -> Tensor")
+    kept.append(library)
+    import torchvision
+
+    return torchvision
+
+
+def of_map(x: torch.Tensor) -> torch.Tensor:
+    """[B, C, H, W] to [B, H W, C]."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def resnet_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of torchvision's and timm's ResNet."""
+    after = getattr(model, "relu", None) or model.act1
+    y = model.maxpool(after(model.bn1(model.conv1(x))))
+    for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
+        y = layer(y)
+    return {"tokens": of_map(y), "pooled": y.mean((2, 3)), "logits": model(x)}
+
+
+def plain_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of torchvision's VGG and AlexNet."""
+    y = model.features(x)
+    pooled = model.classifier[:-1](model.avgpool(y).flatten(1))
+    return {"tokens": of_map(y), "pooled": pooled, "logits": model(x)}
+
+
+def features_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of the convolutions alone."""
+    y = model.features(x)
+    return {"tokens": of_map(y), "pooled": y.mean((2, 3))}
+
+
+def timm_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of timm's models."""
+    y = model.forward_features(x)
+    pooled = model.forward_head(y, pre_logits=True)
+    tokens = of_map(y) if y.ndim == 4 else y
+    return {"tokens": tokens, "pooled": pooled, "logits": model(x)}
+
+
+def lite_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of `efficientnet_lite_pytorch`."""
+    y = model.extract_features(x)
+    return {"tokens": of_map(y), "pooled": y.mean((2, 3)), "logits": model(x)}
+
+
+def bert_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of transformers' BERT."""
+    y = model(input_ids=x, attention_mask=mask)
+    return {"tokens": y.last_hidden_state, "pooled": y.pooler_output}
+
+
+def vit_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of transformers' ViT."""
+    y = model(pixel_values=x, interpolate_pos_encoding=True)
+    return {"tokens": y.last_hidden_state, "pooled": y.pooler_output}
+
+
+def bert(**sizes: Any) -> Case:
+    """BERT of transformers."""
+    torchvision()  # which transformers imports
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(**sizes)
+    return Case(lambda: BertModel(config), config.to_dict(), bert_outputs, (24,), True)
+
+
+def vit(size: tuple[int, int], **sizes: Any) -> Case:
+    """ViT of transformers, on images of a size."""
+    torchvision()  # which transformers imports
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(**sizes)
+    return Case(lambda: ViTModel(config), config.to_dict(), vit_outputs, size, True)
+
+
+def timm_model(name: str, size: int, **options: Any) -> Case:
+    """A model of timm."""
+    torchvision()
+    import timm
+
+    return Case(
+        lambda: timm.create_model(name, pretrained=False, **options),
+        {"architecture": name},
+        timm_outputs,
+        (size, size),
+        name.startswith("vit"),
+    )
+
+
+def torchvision_model(name: str, outputs: Callable[..., Any], size: int = 224) -> Case:
+    """A model of torchvision."""
+    make = getattr(torchvision().models, name)
+    return Case(lambda: make(weights=None), {}, outputs, (size, size))
+
+
+def lite0(size: int) -> Case:
+    """EfficientNet-Lite0 of the package that published its weights for PyTorch."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    def make() -> Any:
+        return EfficientNet.from_name("efficientnet-lite0", {"image_size": size})
+
+    return Case(make, {}, lite_outputs, (size, size))
+
+
+FULL: dict[str, Callable[[], Case]] = {
+    "bert-base": bert,
+    "vit-base (transformers)": lambda: vit((224, 224)),
+    "vit-base (transformers) at 192 x 256": lambda: vit((192, 256)),
+    "vit_base_patch16_224 (timm)": lambda: timm_model("vit_base_patch16_224", 224),
+    "vit_tiny_patch16_224 (timm)": lambda: timm_model("vit_tiny_patch16_224", 224),
+    "vit_large_patch16_224 (timm)": lambda: timm_model("vit_large_patch16_224", 224),
+    **{
+        f"resnet{depth}": lambda depth=depth: torchvision_model(f"resnet{depth}", resnet_outputs)
+        for depth in (18, 34, 50, 101, 152)
+    },
+    "resnet50 (timm)": lambda: timm_model("resnet50", 224),
+    **{
+        f"vgg{depth}{norm}": lambda name=f"vgg{depth}{norm}": torchvision_model(name, plain_outputs)
+        for depth in (11, 13, 16, 19)
+        for norm in ("", "_bn")
+    },
+    "vgg16 (timm)": lambda: timm_model("vgg16", 224),
+    "vgg16 at 256 x 256": lambda: torchvision_model("vgg16", plain_outputs, 256),
+    "alexnet": lambda: torchvision_model("alexnet", plain_outputs),
+    "efficientnet-lite0": lambda: lite0(224),
+    "tf_efficientnet_lite0 (timm)": lambda: timm_model("tf_efficientnet_lite0", 224),
+}
+
+
+def randomised(model: Any) -> Any:
+    """The model in evaluation mode, its biases, norms and statistics away from 0 and 1."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            noise = torch.rand(value.shape, generator=draw) if value.is_floating_point() else None
+            if noise is None:
+                continue
+            if name.endswith("running_var") or (value.ndim == 1 and name.endswith("weight")):
+                value.copy_(0.75 + 0.5 * noise)
+            elif value.ndim == 1 or name.endswith(("cls_token", "pos_embed")):
+                value.copy_(0.2 * (noise - 0.5))
+    return model.eval()
+
+
+def compare(case: Case, folder: Path) -> dict[str, float]:
+    """Output -> largest difference, relative to the largest value; `export` is exact."""
+    torch.manual_seed(0)
+    model = randomised(case.make())
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(case.description))
+    of_images = len(case.size) == 2
+    ours = mmjax.pretrained.load(folder, image_size=case.size if of_images else None)
+    random, mask = np.random.default_rng(0), None
+    if of_images:
+        inputs = random.standard_normal((2, *case.size, 3)).astype(np.float32)
+        theirs_in = torch.tensor(inputs.transpose(0, 3, 1, 2)).contiguous()
+    else:
+        inputs = random.integers(1, case.description["vocab_size"], (3, *case.size), dtype=np.int32)
+        mask = np.arange(case.size[0]) < np.array([[case.size[0]], [7], [1]])
+        theirs_in = torch.tensor(inputs).long()
+    theirs_mask = None if mask is None else torch.tensor(mask).long()
+    theirs = case.outputs(model, theirs_in, theirs_mask)
+    errors = {}
+    for name, expected in theirs.items():
+        found = np.asarray(getattr(ours, name)(inputs, mask))
+        expected, weight = expected.detach().numpy(), 1
+        if name == "tokens" and mask is not None:
+            weight = mask[:, :, None]
+        errors[name] = float(np.abs((found - expected) * weight).max() / np.abs(expected).max())
+    if case.gradients:
+        errors["gradients"] = _gradient_error(ours, model, theirs, inputs, mask)
+    ours.export(folder / "again.safetensors")
+    again = mmjax.pretrained.pretrained._tensors(folder / "again.safetensors")
+    errors["export"] = float(
+        again.keys() != tensors.keys()
+        or any((again[name] != tensors[name].numpy()).any() for name in tensors)
+    )
+    return errors
+
+
+def _gradient_error(ours: Any, model: Any, theirs: Any, inputs: Any, mask: Any) -> float:
+    """The largest relative difference of the gradient of a random sum of valid tokens."""
+    shape = theirs["tokens"].shape
+    weight = np.random.default_rng(2).standard_normal(shape).astype(np.float32)
+    weight *= 1 if mask is None else mask[:, :, None]
+    total = (theirs["tokens"] * torch.tensor(weight)).sum()
+    if "pooled" in theirs and hasattr(model, "pooler"):
+        total = total + theirs["pooled"].sum()
+    model.zero_grad()
+    total.backward()
+    graph, params, rest = nnx.split(ours.module, nnx.Param, ...)
+
+    @jax.jit
+    def gradients(params: Any) -> Any:
+        def objective(params: Any) -> jax.Array:
+            module = nnx.merge(graph, params, rest)
+            present = jnp.ones(len(inputs), bool)
+            features = module.encode(jnp.asarray(inputs), mask, present, train=False, rngs=None)
+            value = (features.tokens * weight).sum()
+            if "pooled" in theirs and hasattr(model, "pooler"):
+                value += module.pool(features, train=False, rngs=None).sum()
+            return value
+
+        return jax.grad(objective)(params)
+
+    placed = {name: one for name, one in ours.placed.items() if one.paths}
+    named = published(_leaves(nnx.merge(graph, gradients(params), rest)), placed, {})
+    worst = 0.0
+    for name, parameter in model.named_parameters():
+        if parameter.grad is None:
+            continue
+        expected = parameter.grad.numpy()
+        # A key's bias has the gradient 0, so its rounding errors are all that there is of it.
+        scale = max(np.abs(expected).max(), 1e-3 * np.abs(weight).max())
+        worst = max(worst, float(np.abs(named[name] - expected).max() / scale))
+    return worst
+
+
+def main(names: list[str]) -> Iterator[str]:
+    """Lines of a table."""
+    for name, case in FULL.items():
+        if names and name not in names:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            errors = compare(case(), Path(folder))
+        exact = "exact" if errors.pop("export") == 0 else "DIFFERS"
+        cells = [f"{errors[key]:.1e}" if key in errors else "–" for key in COLUMNS]
+        yield f"| {name} | {' | '.join(cells)} | {exact} |"
+
+
+COLUMNS = ("tokens", "pooled", "logits", "gradients")
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", help=f"any of: {', '.join(FULL)}")
+    chosen = parser.parse_args().names
+    if unknown := sorted(set(chosen) - set(FULL)):
+        sys.exit(f"Unknown: {', '.join(unknown)}. Choose from {', '.join(FULL)}.")
+    print("| architecture | " + " | ".join(COLUMNS) + " | export |")
+    print("|---|" + "---|" * (len(COLUMNS) + 1))
+    for line in main(chosen):
+        print(line, flush=True)
