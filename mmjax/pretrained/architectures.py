@@ -47,7 +47,13 @@ def find(
     """
     for architecture in ARCHITECTURES.values():
         if architecture.recognises(tensors, description):
-            return architecture.config(tensors, description, where), architecture.rules
+            try:
+                return architecture.config(tensors, description, where), architecture.rules
+            except KeyError as error:
+                raise DataError(
+                    f"The weights in {where} have no tensor {error}, from which the sizes of their "
+                    "architecture are read: give the whole weights."
+                ) from None
     said = description.get("model_type") or description.get("architecture")
     raise DataError(
         f"The weights in {where} are of no architecture that mmjax loads"

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -179,7 +179,7 @@ def place(
 
 
 def published(
-    ours: Mapping[str, np.ndarray], placed: Mapping[str, Placed], left_out: Mapping[str, np.ndarray]
+    ours: Mapping[str, Any], placed: Mapping[str, Placed], left_out: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Our arrays under their published names: `place` undone."""
     tensors = {}

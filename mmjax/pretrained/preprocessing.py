@@ -112,8 +112,11 @@ def rgb(picture: Picture) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(picture) if isinstance(picture, str | Path) else picture
-            image = ImageOps.exif_transpose(image)
+            if isinstance(picture, Image.Image):
+                image = ImageOps.exif_transpose(picture)
+            else:
+                with Image.open(picture) as opened:
+                    image = ImageOps.exif_transpose(opened)
     except FileNotFoundError:
         raise DataError(f"There is no picture {name}: check the path.") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

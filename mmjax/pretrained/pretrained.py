@@ -59,8 +59,8 @@ class Pretrained:
         if self.preprocessing is None:
             raise DataError(
                 f"Nothing beside the weights in {self.where} tells how inputs are preprocessed: "
-                "put the published tokenizer.json or preprocessor_config.json there, or load them with "
-                "preprocessing=Pictures(...)."
+                "put the published tokenizer.json or preprocessor_config.json there, or load them "
+                "with preprocessing=Pictures(...)."
             )
         return self.preprocessing(raw, **options)
 
@@ -103,7 +103,10 @@ class Pretrained:
         return _logits(*self._parts, self.features(inputs, mask))
 
     def export(self, file: str | Path) -> None:
-        """Writes the weights, as they are now, to a safetensors file with the published names."""
+        """Writes the weights, as they are now, to a safetensors file with the published names.
+
+        Positions that were interpolated for `image_size` are written as they were interpolated.
+        """
         save_file(published(_leaves(self.module), self.placed, self.left_out), str(file))
 
     @functools.cached_property
