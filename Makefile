@@ -34,7 +34,7 @@ format: .venv/ready-to-test
 
 # The versions that demo, tests and published figures were made with; names packages only.
 lock: .venv/ready-to-test
-	$(INSTALL) --editable '.[test,pretrained,sweep,tensorboard]'
+	$(INSTALL) --editable '.[test,sweep,tensorboard]'
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
 
 clean:

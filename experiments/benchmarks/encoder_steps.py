@@ -93,14 +93,18 @@ class MadeUp(Dataset):
         return Random(self.modality)
 
 
-def measure(name: str, batch_size: int, steps: int, precision: str) -> str:
+def measure(name: str, batch_size: int, steps: int, precision: str, deterministic: bool) -> str:
     """A line of the table."""
+    started = time.perf_counter()
     encoder, published = ENCODERS[name]
     modality = TEXT if isinstance(encoder, BERT) else IMAGE
     dtype = jnp.dtype(precision)
-    module = jax.jit(lambda: nnx.split(encoder.build(modality, dtype=dtype, rngs=nnx.Rngs(0)))[1])()
-    graph, _ = nnx.split(
+    graph, abstract = nnx.split(
         nnx.eval_shape(lambda: encoder.build(modality, dtype=dtype, rngs=nnx.Rngs(0)))
+    )
+    random = np.random.default_rng(0)
+    module = jax.tree.map(
+        lambda leaf: jnp.asarray(0.05 * random.random(leaf.shape, np.float32)), abstract
     )
     params = sum(leaf.size for leaf in jax.tree.leaves(module.filter(nnx.Param)))
     width = nnx.merge(graph, module).features.width
@@ -129,7 +133,9 @@ def measure(name: str, batch_size: int, steps: int, precision: str) -> str:
             model=FusionModel(encoders={"x": encoder}, fusion=Concat()),
             objectives=(CrossEntropy(),),
             optimizer=AdamW(learning_rate=1e-4),
-            training=Training(steps=10, batch_size=batch_size, precision=precision),
+            training=Training(
+                steps=10, batch_size=batch_size, precision=precision, deterministic=deterministic
+            ),
         ),
         None,
         steps,
@@ -140,7 +146,7 @@ def measure(name: str, batch_size: int, steps: int, precision: str) -> str:
         f"| {name} | {params / 1e6:.2f} | {said} | {flops:.2f} | {rate:,.0f} | "
         f"{trained.examples_per_second:,.0f} | {trained.step_ms:.1f} ({low:.1f} to {high:.1f}) | "
         f"{100 * trained.mfu:.0f} % | {trained.memory_mb / 1024:.1f} | "
-        f"{trained.compile_seconds:.0f} |"
+        f"{trained.compile_seconds:.0f} | {time.perf_counter() - started:.0f} |"
     )
 
 
@@ -150,15 +156,25 @@ if __name__ == "__main__":
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--deterministic", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(ENCODERS)):
         sys.exit(f"Unknown: {', '.join(unknown)}. Choose from {', '.join(ENCODERS)}.")
     device = jax.devices()[0].device_kind
-    print(f"{device}, batch {options.batch_size}, {options.precision}, {options.steps} steps\n")
+    print(
+        f"{device}, batch {options.batch_size}, {options.precision}, {options.steps} steps"
+        f"{'' if options.deterministic else ', not deterministic'}\n"
+    )
     print(
         "| encoder | M parameters | published | forward GFLOP/example | forward examples/s | "
-        "trained examples/s | ms/step (quartiles) | MFU | GiB | compile s |"
+        "trained examples/s | ms/step (quartiles) | MFU | GiB | compile s | all s |"
     )
-    print("|---|" + "---:|" * 9)
+    print("|---|" + "---:|" * 10)
     for one in options.names or ENCODERS:
-        print(measure(one, options.batch_size, options.steps, options.precision), flush=True)
+        print(
+            measure(
+                *(one, options.batch_size, options.steps, options.precision),
+                options.deterministic,
+            ),
+            flush=True,
+        )
