@@ -31,7 +31,7 @@ CASES = {
         ViT(8, 1, 2, 8, 3, pooling="mean", class_token=False, output="pooled"),
         IMAGE,
     ),
-    "bert": (BERT(width=8, layers=1, heads=2, hidden=8, positions=9, dropout=0.0), TEXT),
+    "bert": (BERT(8, 1, 2, 8, positions=9, dropout=0.0, pooling="class"), TEXT),
     "lstm": (LSTM(width=6), TEXT),
     "text_transformer": (TextTransformer(width=8, layers=1, heads=2), TEXT),
 }
