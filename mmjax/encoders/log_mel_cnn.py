@@ -1,7 +1,7 @@
 """Convolutional network over the log-mel spectrogram of a waveform."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ class LogMelCNNEncoder(nnx.Module):
     ) -> Features:
         """[B, S] waveforms to tokens; a token is valid if at least one of its frames is."""
         mask = jnp.ones(x.shape, bool) if mask is None else mask
-        framing = {"frame_length": self.frame_length, "hop": self.hop}
+        framing: dict[str, Any] = {"frame_length": self.frame_length, "hop": self.hop}
         mel = audio.log_mel(
             jnp.where(mask, x, 0),
             sample_rate=self.sample_rate,
