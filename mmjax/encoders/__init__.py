@@ -1,6 +1,8 @@
 """Encoders: one file per family, each from one modality to `Features`."""
 
+from mmjax.encoders.audio_transformer import AudioTransformer
 from mmjax.encoders.bert import BERT
+from mmjax.encoders.crnn import CRNN
 from mmjax.encoders.efficientnet import EfficientNetLite0
 from mmjax.encoders.encoder import Encoder, EncoderModule, FeatureShape
 from mmjax.encoders.flatten import Flatten
@@ -8,6 +10,7 @@ from mmjax.encoders.graph import GraphEncoder
 from mmjax.encoders.lenet import LeNet
 from mmjax.encoders.log_mel_cnn import LogMelCNN
 from mmjax.encoders.lstm import LSTM
+from mmjax.encoders.mfcc_gru import MFCCGRU
 from mmjax.encoders.mlp import MLP
 from mmjax.encoders.resnet import ResNet
 from mmjax.encoders.table import TableEncoder
@@ -17,10 +20,13 @@ from mmjax.encoders.vit import ViT
 
 __all__ = [
     "BERT",
+    "CRNN",
     "LSTM",
+    "MFCCGRU",
     "MLP",
     "VGG",
     "AlexNet",
+    "AudioTransformer",
     "EfficientNetLite0",
     "Encoder",
     "EncoderModule",

@@ -1,16 +1,16 @@
 """Convolutional network over the log-mel spectrogram of a waveform."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mmjax import audio
+from mmjax.audio import HTK, Convention
 from mmjax.encoders.encoder import Encoder, FeatureShape
-from mmjax.errors import check_sizes
-from mmjax.layers import ConvBlock, max_pool
+from mmjax.errors import ConfigError, check_sizes
+from mmjax.layers import ConvBlock, LogMelFrames, SpecAugment, max_pool
 from mmjax.structs import Features, Modality
 
 
@@ -29,6 +29,15 @@ class LogMelCNN(Encoder):
         frame_ms: length of a frame, in milliseconds.
         hop_ms: distance between the starts of two frames, in milliseconds.
         batch_norm: whether to normalise over the batch before each ReLU.
+        convolutions: number of convolutions of each block, each with its ReLU, before the pooling;
+            empty: one.
+        convention: of the spectrogram.
+        augment: masks over time and frequency in training; None: none.
+
+    Reference:
+        Hershey et al. 2017, CNN Architectures for Large-Scale Audio Classification. The published
+        VGGish has the convolutions of LogMelCNN(blocks=4, channels=64, bands=64,
+        convolutions=(1, 1, 2, 2)) on pieces of 0.96 s, but for channels that stop at 512.
     """
 
     blocks: int = 3
@@ -38,10 +47,18 @@ class LogMelCNN(Encoder):
     frame_ms: float = 25.0
     hop_ms: float = 10.0
     batch_norm: bool = False
+    convolutions: tuple[int, ...] = ()
+    convention: Convention = HTK
+    augment: SpecAugment | None = None
     kinds: ClassVar[tuple[str, ...]] = ("audio",)
 
     def __post_init__(self) -> None:
-        check_sizes(self, "blocks", "channels", "width", "bands")
+        check_sizes(self, "blocks", "channels", "width", "bands", "convolutions")
+        if self.convolutions and len(self.convolutions) != self.blocks:
+            raise ConfigError(
+                f"LogMelCNN.convolutions has {len(self.convolutions)} numbers, but there are "
+                f"{self.blocks} blocks: give one number for each block."
+            )
 
     def build(self, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> "LogMelCNNEncoder":
         """See `Encoder.build`."""
@@ -55,19 +72,30 @@ class LogMelCNNEncoder(nnx.Module):
     def __init__(
         self, config: LogMelCNN, modality: Modality, *, dtype: jnp.dtype, rngs: nnx.Rngs
     ) -> None:
-        self.sample_rate = modality.sample_rate
-        self.bands = config.bands
-        self.frame_length = round(config.frame_ms * self.sample_rate / 1000)
-        self.hop = round(config.hop_ms * self.sample_rate / 1000)
-        (samples,) = modality.shape
-        time = audio.frames(samples, frame_length=self.frame_length, hop=self.hop)
-        blocks, channels, frequencies = [], 1, config.bands
-        for index in range(config.blocks):
-            d_out = config.channels * 2**index
-            blocks.append(
-                ConvBlock(channels, d_out, 3, batch_norm=config.batch_norm, dtype=dtype, rngs=rngs)
-            )
-            channels = d_out
+        self.sound = LogMelFrames.of(
+            modality,
+            config.bands,
+            config.frame_ms,
+            config.hop_ms,
+            config.convention,
+            config.augment,
+        )
+        time, frequencies = self.sound.frames, config.bands
+        blocks, channels = [], 1
+        for index, convolutions in enumerate(config.convolutions or (1,) * config.blocks):
+            for left in reversed(range(convolutions)):
+                blocks.append(
+                    ConvBlock(
+                        channels,
+                        config.channels * 2**index,
+                        3,
+                        batch_norm=config.batch_norm,
+                        pool=(1, 1) if left else (2, 2),
+                        dtype=dtype,
+                        rngs=rngs,
+                    )
+                )
+                channels = config.channels * 2**index
             time, frequencies = max(time // 2, 1), max(frequencies // 2, 1)
         self.blocks = nnx.List(blocks)
         self.project = nnx.Linear(channels * frequencies, config.width, dtype=dtype, rngs=rngs)
@@ -83,28 +111,10 @@ class LogMelCNNEncoder(nnx.Module):
         rngs: nnx.Rngs | None,
     ) -> Features:
         """[B, S] waveforms to tokens; a token is valid if at least one of its frames is."""
-        mask = jnp.ones(x.shape, bool) if mask is None else mask
-        framing: dict[str, Any] = {"frame_length": self.frame_length, "hop": self.hop}
-        mel = audio.log_mel(
-            jnp.where(mask, x, 0),
-            sample_rate=self.sample_rate,
-            bands=self.bands,
-            floor=1e-6,
-            **framing,
-        )
-        valid = audio.frame_mask(mask, **framing)
-        x = _standardised(mel, valid)[..., None]
+        mel, valid = self.sound(x, mask, train=train, rngs=rngs)
+        x = mel[..., None]
         for block in self.blocks:
             x = block(x, (valid & present[:, None])[:, :, None, None], train=train)
-            valid = max_pool(valid, axes=(1,))
+            valid = max_pool(valid, window=block.pool[0], axes=(1,))
         tokens = self.project(x.reshape(*x.shape[:2], -1))
         return Features(tokens=tokens, mask=valid)
-
-
-def _standardised(mel: jax.Array, valid: jax.Array) -> jax.Array:
-    """[B, F, M] with mean 0 and variance 1 over the valid frames of each clip, 0 elsewhere."""
-    weight = valid[:, :, None]
-    count = jnp.maximum(weight.sum((1, 2), keepdims=True) * mel.shape[2], 1)
-    centred = mel - jnp.where(weight, mel, 0).sum((1, 2), keepdims=True) / count
-    variance = jnp.where(weight, centred**2, 0).sum((1, 2), keepdims=True) / count
-    return jnp.where(weight, centred * jax.lax.rsqrt(variance + 1e-3), 0)

@@ -9,6 +9,7 @@ from flax import nnx
 
 from mmjax.encoders.encoder import Encoder, FeatureShape
 from mmjax.errors import check_sizes
+from mmjax.layers import recur
 from mmjax.structs import Features, Modality
 
 
@@ -68,19 +69,4 @@ class LSTMEncoder(nnx.Module):
         mask = (x != 0) if mask is None else mask
         inputs = self.from_input(self.embed(x))  # one matrix product for all words
         kernel = self.from_state.kernel[...].astype(inputs.dtype)
-
-        def step(
-            carry: tuple[jax.Array, jax.Array], word: tuple[jax.Array, jax.Array]
-        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-            state, cell = carry
-            gates, valid = word
-            enter, forget, leave, new = jnp.split(gates + state @ kernel, 4, axis=-1)
-            cell_next = nnx.sigmoid(forget + 1) * cell + nnx.sigmoid(enter) * jnp.tanh(new)
-            state_next = nnx.sigmoid(leave) * jnp.tanh(cell_next)
-            state = jnp.where(valid[:, None], state_next, state)
-            cell = jnp.where(valid[:, None], cell_next, cell)
-            return (state, cell), state
-
-        zeros = jnp.zeros_like(inputs[:, 0, : kernel.shape[0]])
-        _, states = jax.lax.scan(step, (zeros, zeros), (inputs.swapaxes(0, 1), mask.swapaxes(0, 1)))
-        return Features(tokens=states.swapaxes(0, 1), mask=mask)
+        return Features(tokens=recur("lstm", inputs, kernel, mask), mask=mask)

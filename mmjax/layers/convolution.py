@@ -8,7 +8,7 @@ from mmjax.layers.pooling import max_pool
 
 
 class ConvBlock(nnx.Module):
-    """Convolution, batch norm (optional), ReLU, 2x2 max pooling."""
+    """Convolution, batch norm (optional), ReLU, max pooling over windows of `pool`; 2 x 2."""
 
     def __init__(
         self,
@@ -17,9 +17,11 @@ class ConvBlock(nnx.Module):
         kernel: int,
         *,
         batch_norm: bool,
+        pool: tuple[int, int] = (2, 2),
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
+        self.pool = pool
         # Batch norm subtracts the mean, so a bias before it would have no effect.
         self.conv = nnx.Conv(
             d_in, d_out, (kernel, kernel), use_bias=not batch_norm, dtype=dtype, rngs=rngs
@@ -29,7 +31,7 @@ class ConvBlock(nnx.Module):
         )
 
     def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H/2, W/2, C']; batch statistics over the `valid` [B, H, 1, 1].
+        """[B, H, W, C] to [B, H/2, W/2, C'], pooled; statistics over the `valid` [B, H, 1, 1].
 
         If nothing is valid, the running statistics stay as they are.
         """
@@ -42,4 +44,7 @@ class ConvBlock(nnx.Module):
             if train:
                 norm.mean[...] = jnp.where(some, norm.mean[...], mean)
                 norm.var[...] = jnp.where(some, norm.var[...], variance)
-        return max_pool(nnx.relu(x))
+        x = nnx.relu(x)
+        for axis, window in enumerate(self.pool, start=1):
+            x = max_pool(x, window, axes=(axis,))
+        return x

@@ -9,8 +9,20 @@ import pytest
 from flax import nnx
 from parameters import direction, filled
 
+from mmjax.audio import LIBROSA
 from mmjax.data import Modality
-from mmjax.encoders import BERT, LSTM, MLP, LeNet, LogMelCNN, TextTransformer, ViT
+from mmjax.encoders import (
+    BERT,
+    CRNN,
+    LSTM,
+    MFCCGRU,
+    MLP,
+    AudioTransformer,
+    LeNet,
+    LogMelCNN,
+    TextTransformer,
+    ViT,
+)
 from mmjax.errors import ConfigError
 
 B = 3
@@ -32,6 +44,17 @@ CASES = {
         IMAGE,
     ),
     "bert": (BERT(8, 1, 2, 8, positions=9, dropout=0.0, pooling="class"), TEXT),
+    "log_mel_cnn_vggish": (
+        LogMelCNN(2, channels=2, width=6, bands=8, convolutions=(1, 2), convention=LIBROSA),
+        AUDIO,
+    ),
+    "crnn": (CRNN(blocks=2, channels=4, width=6, bands=8, halve_time=1), AUDIO),
+    "crnn_batch_norm": (CRNN(1, channels=4, width=6, bands=8, batch_norm=True), AUDIO),
+    "audio_transformer": (
+        AudioTransformer(width=8, layers=1, heads=2, patch=(4, 4), stride=(2, 4), bands=8),
+        AUDIO,
+    ),
+    "mfcc_gru": (MFCCGRU(coefficients=5, width=6, bands=8), AUDIO),
     "lstm": (LSTM(width=6), TEXT),
     "text_transformer": (TextTransformer(width=8, layers=1, heads=2), TEXT),
 }
