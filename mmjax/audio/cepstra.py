@@ -75,7 +75,10 @@ def mfcc(
 
 
 def cepstra(
-    spectrogram: Float[Array, "*batch F M"], coefficients: int = 13, *, lifter: float = 0.0
+    spectrogram: Float[Array | np.ndarray, "*batch F M"],
+    coefficients: int = 13,
+    *,
+    lifter: float = 0.0,
 ) -> Float[Array, "*batch F {coefficients}"]:
     """The orthonormal DCT-II of a log-mel spectrogram over its bands.
 
@@ -103,7 +106,7 @@ def cepstra(
 
 
 def deltas(
-    features: Float[Array, "*batch F D"],
+    features: Float[Array | np.ndarray, "*batch F D"],
     width: int = 9,
     *,
     mask: Bool[Array | np.ndarray, "*batch F"] | None = None,
@@ -139,7 +142,8 @@ def deltas(
     if width < 3 or width % 2 == 0:
         raise ConfigError(f"width is {width}: choose an odd number of frames, 3 or more.")
     count, half = features.shape[-2], width // 2
-    valid = jnp.ones(features.shape[:-1], bool) if mask is None else jnp.asarray(mask)
+    # Without a mask, one row for all: XLA takes seconds to fold larger constants.
+    valid = jnp.ones(count, bool) if mask is None else jnp.asarray(mask)
     known = jnp.where(valid[..., None], features, 0).astype(jnp.float32)
     weight = valid[..., None].astype(jnp.float32)
 
@@ -166,6 +170,7 @@ def deltas(
     spread = n0 * n2 - n1**2  # whole numbers, and 0 with fewer than two frames
     slope = (n0 * moment(known, 1) - n1 * moment(known, 0)) / jnp.maximum(spread, 1)
     slope = jnp.where(spread > 0, slope, 0)
+    nearest = jnp.broadcast_to(nearest, features.shape[:-1])
     slope = jnp.take_along_axis(slope, nearest[..., None], axis=-2)
     return jnp.where(valid[..., None], slope, 0)
 

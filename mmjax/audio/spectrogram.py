@@ -1,7 +1,9 @@
 """Log-mel spectrograms, on the device and differentiable.
 
-All computations are in float32, for any floating input dtype. Which frames, window, mel scale and
-unit are used is said by a `Convention`; by default frames are not centred and not padded.
+All computations are in float32, for any floating input dtype, so that bands more than about 120 dB
+below the loudest are rounding errors; a `floor` or `top_db` above those silences them. A
+`Convention` says which frames, window, mel scale and unit are used; by default frames are not
+centred and not padded.
 """
 
 import jax.numpy as jnp

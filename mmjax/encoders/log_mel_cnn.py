@@ -37,7 +37,7 @@ class LogMelCNN(Encoder):
     Reference:
         Hershey et al. 2017, CNN Architectures for Large-Scale Audio Classification. The published
         VGGish has the convolutions of LogMelCNN(blocks=4, channels=64, bands=64,
-        convolutions=(1, 1, 2, 2)) on pieces of 0.96 s, but for channels that stop at 512.
+        convolutions=(1, 1, 2, 2)) on pieces of 0.96 s, and three dense layers after them.
     """
 
     blocks: int = 3

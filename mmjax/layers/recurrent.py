@@ -79,9 +79,9 @@ def recur(
         return kept, kept[0]
 
     zeros = jnp.zeros_like(inputs[:, 0, : kernel.shape[0]])
-    start = (zeros, zeros) if cell == "lstm" else (zeros,)
+    start: tuple[jax.Array, ...] = (zeros, zeros) if cell == "lstm" else (zeros,)
     over_time = (inputs.swapaxes(0, 1), mask.swapaxes(0, 1))
-    _, states = jax.lax.scan(step, start, over_time, reverse=reverse)  # type: ignore[arg-type]
+    _, states = jax.lax.scan(step, start, over_time, reverse=reverse)
     return states.swapaxes(0, 1)
 
 
