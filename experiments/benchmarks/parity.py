@@ -26,6 +26,7 @@ import torch
 from flax import nnx
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
+from torch import library as operators
 
 import mmjax
 from mmjax.pretrained.names import published
@@ -54,11 +55,11 @@ class Case(NamedTuple):
 
 def torchvision() -> types.ModuleType:
     """The package, whose compiled operators are missing beside a PyTorch without CUDA."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    names = operators.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):  # they are there
-            library.define(f"{name}(Tensor a) -> Tensor")
-    kept.append(library)
+            names.define(f"{name}(Tensor a) -> Tensor")
+    kept.append(names)
     import torchvision
 
     return torchvision

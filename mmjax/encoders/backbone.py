@@ -1,5 +1,6 @@
 """What the encoders with published weights share: normalisation, pooled output, class logits."""
 
+import abc
 import dataclasses
 from typing import Any, ClassVar, Literal
 
@@ -76,6 +77,7 @@ class BackboneModule(nnx.Module):
         """The inputs as the weights expect them."""
         return x
 
+    @abc.abstractmethod
     def encode(
         self,
         x: jax.Array,
@@ -86,7 +88,6 @@ class BackboneModule(nnx.Module):
         rngs: nnx.Rngs | None,
     ) -> Features:
         """Normalised inputs to tokens."""
-        raise NotImplementedError
 
     def pool(self, features: Features, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
         """The architecture's summary [B, D] of its tokens; here the mean of the valid ones."""

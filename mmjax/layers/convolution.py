@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from mmjax.layers.batch_norm import BatchNorm
 from mmjax.layers.pooling import max_pool
 
 
 class ConvBlock(nnx.Module):
-    """Convolution, batch norm (optional), ReLU, max pooling over windows of `pool`; 2 x 2."""
+    """Convolution, batch norm (optional), ReLU, max pooling over windows of `pool` positions."""
 
     def __init__(
         self,
@@ -27,23 +28,17 @@ class ConvBlock(nnx.Module):
             d_in, d_out, (kernel, kernel), use_bias=not batch_norm, dtype=dtype, rngs=rngs
         )
         self.norms = nnx.List(
-            [nnx.BatchNorm(d_out, momentum=0.9, dtype=dtype, rngs=rngs)] if batch_norm else []
+            [BatchNorm(d_out, momentum=0.9, dtype=dtype, rngs=rngs)] if batch_norm else []
         )
 
     def __call__(self, x: jax.Array, valid: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, C] to [B, H/2, W/2, C'], pooled; statistics over the `valid` [B, H, 1, 1].
+        """[B, H, W, C] to a pooled map of C' channels; statistics over the `valid` [B, H, 1, 1].
 
         If nothing is valid, the running statistics stay as they are.
         """
         x = self.conv(x)
-        some = valid.any()
         for norm in self.norms:  # one, or none without batch norm
-            mean, variance = norm.mean[...], norm.var[...]
-            # If nothing is valid, the padding is normalised by itself: its values stay finite.
-            x = norm(x, use_running_average=not train, mask=valid | ~some)
-            if train:
-                norm.mean[...] = jnp.where(some, norm.mean[...], mean)
-                norm.var[...] = jnp.where(some, norm.var[...], variance)
+            x = norm.normalise(x, valid, train=train)
         x = nnx.relu(x)
         for axis, window in enumerate(self.pool, start=1):
             x = max_pool(x, window, axes=(axis,))
