@@ -77,12 +77,8 @@ class Pictures:
         if isinstance(self.resize, tuple):
             height, width = self.resize
         else:
-            scale = self.resize / min(picture.size)
-            height, width = (max(1, int(scale * side)) for side in reversed(picture.size))
-            if picture.width <= picture.height:
-                width = self.resize
-            else:
-                height = self.resize
+            shorter = min(picture.size)
+            width, height = (max(1, int(self.resize * side / shorter)) for side in picture.size)
         picture = picture.resize((width, height), INTERPOLATIONS[self.interpolation])
         top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
         # Beyond its edges, where the crop is larger than the picture, a picture is black.

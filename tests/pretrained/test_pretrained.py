@@ -459,6 +459,24 @@ def _without_dense(parity):
     return model
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("sides", [(128, 128), (251, 640), (97, 31)])
+def test_pictures_are_those_of_timm_and_transformers(parity, sides):
+    parity.torchvision()
+    from timm.data import create_transform
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (*sides, 3), np.uint8))
+    options = {"interpolation": "bicubic", "crop_pct": 0.875}
+    options |= {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    theirs = create_transform((3, 224, 224), is_training=False, **options)(picture)
+    ours = pictures_of({"pretrained_cfg": options | {"input_size": (3, 224, 224)}}, {})
+    np.testing.assert_array_equal(ours(picture)[0], theirs.numpy().transpose(1, 2, 0))
+    processor = ViTImageProcessorPil(size={"height": 64, "width": 48})
+    theirs = processor(picture, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(pictures_of({}, processor.to_dict())(picture)[0], theirs)
+
+
 def test_texts_need_a_tokenizer(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         Texts(tmp_path / "tokenizer.json", 12)
