@@ -328,8 +328,11 @@ def test_a_run_whose_output_cannot_be_stored_goes_on(trained, monkeypatch, capsy
     assert_same_run(Path("run"), trained)
 
 
-def test_a_signal_in_the_final_evaluation_ends_it(fails, works, trained, monkeypatch):
+def test_a_signal_in_the_final_evaluation_ends_it(fails, works, trained, monkeypatch, request):
     real = loop.evaluate
+    # Under nohup the signal is ignored, which mmjax respects.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
 
     def evaluate(evaluators, predictor, splits):
         if splits != ["valid"]:
