@@ -9,10 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mmjax.data.checks import narrowed
 from mmjax.data.dataset import About, ArraySource, Dataset, named_arrays
 from mmjax.data.described import DescribedData
 from mmjax.errors import ConfigError, DataError, article, unknown_name
 from mmjax.structs import Modality, Target
+
+LARGEST_VOCABULARY = 10_000_000  # of a text whose modality is not declared
 
 SPLITS = ("train", "valid", "test")
 
@@ -182,8 +185,8 @@ def _tree(value: Any, path: str) -> Any:
             f"{path} has dtype {array.dtype}: give numbers; give texts as token ids [N, L], with 0 "
             "for padding."
         )
-    narrow = {"float64": np.float32, "int64": np.int32}
-    return array.astype(narrow.get(str(array.dtype), array.dtype), copy=False)
+    narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.int32}
+    return narrowed(path, array, narrow.get(str(array.dtype), array.dtype))
 
 
 def _modality(name: str, array: Any) -> Modality:
@@ -215,11 +218,24 @@ def _modality(name: str, array: Any) -> Modality:
     if kind == "f" and 1 <= len(shape) <= 3:
         return Modality({1: "vector", 2: "sequence", 3: "image"}[len(shape)], shape)
     if kind in "iu" and len(shape) == 1:
-        return Modality("text", shape, vocabulary=int(array.max()) + 1)
+        return Modality("text", shape, vocabulary=_vocabulary(name, array))
     raise DataError(
         f"The kind of inputs.{name} does not follow from its shape {array.shape} and dtype "
         f"{array.dtype}: {declare}."
     )
+
+
+def _vocabulary(name: str, ids: np.ndarray) -> int:
+    """One more than the largest id; DataError for ids that do not number the words of a text."""
+    largest = int(ids.max())
+    if largest >= LARGEST_VOCABULARY:
+        raise DataError(
+            f"inputs.{name} has the token id {largest}, so its encoder would need a table of "
+            f"{largest + 1:,} words: number the words that occur from 1, with 0 for padding, or "
+            f"declare the text, as in modalities={{{name!r}: Modality('text', {ids.shape[1:]}, "
+            f"vocabulary={largest + 1})}}."
+        )
+    return largest + 1
 
 
 def _check_pictures(name: str, array: np.ndarray, declare: str) -> None:
@@ -261,9 +277,10 @@ def _target(name: str, values: ArrayLike, declared: Target | None) -> tuple[np.n
         count = 2 if one else array.shape[-1]
         return array.astype(np.int32), Target("class" if one else "labels", count)
     if kind in "iu" and one and array.size:
-        return array.astype(np.int32), Target("class", _classes(name, array))
+        return narrowed(f"targets.{name}", array, np.int32), Target("class", _classes(name, array))
     if kind == "f" and array.ndim >= 1:
-        return array.astype(np.float32), Target("number", shape=array.shape[1:])
+        number = Target("number", shape=array.shape[1:])
+        return narrowed(f"targets.{name}", array, np.float32), number
     if kind in "iu" and array.ndim == 2 and np.isin(array, (0, 1)).all():
         raise DataError(
             f"targets.{name} holds 0 and 1 as {array.dtype}: for labels, any of which an example "
@@ -288,11 +305,12 @@ def _classes(name: str, array: np.ndarray) -> int:
             f"targets.{name} has the class {present[0]}: number classes from 0, and use -1 for an "
             "unknown class."
         )
-    missing = np.setdiff1d(np.arange(present[-1] + 1), present)
-    if missing.size:
-        fix = "subtract 1 from all" if list(missing) == [0] else "renumber them"
+    if len(present) != present[-1] + 1:
+        missing = int(np.argmin(present == np.arange(len(present))))  # the first of them
+        shifted = missing == 0 and present[0] == 1 and present[-1] == len(present)
+        fix = "subtract 1 from all" if shifted else "renumber them"
         raise DataError(
-            f"targets.{name} has no example of the class {missing[0]}, but classes are numbered "
+            f"targets.{name} has no example of the class {missing}, but classes are numbered "
             f"from 0 without gaps: {fix}, or declare the number of classes, as in "
             f"kinds={{{name!r}: Target('class', {present[-1] + 1})}}."
         )

@@ -304,3 +304,38 @@ def _check_range(
             f"The target {name!r} of {what} is {array[place]:g} in record {ids[place[0]]}, "
             f"{reason}."
         )
+
+
+def narrowed(what: str, array: np.ndarray, dtype: Any) -> np.ndarray:
+    """The array in another dtype; DataError if a value does not fit, which a plain cast would hide.
+
+    Args:
+        what: the array's name, for messages.
+        array: numbers of any shape.
+        dtype: of the result, such as `np.int32` for 64-bit integers.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        extreme = next(
+            (v for v in (int(array.min()), int(array.max())) if not _in(v, limits)), None
+        )
+        if extreme is not None:
+            raise DataError(
+                f"{what} has the value {extreme}, but {dtype} reaches from {limits.min} to "
+                f"{limits.max}: give smaller numbers, such as indices from 0."
+            )
+    with np.errstate(over="ignore"):
+        result = array.astype(dtype, copy=False)
+    if dtype.kind == "f" and array.dtype.kind in "iuf" and array.dtype.itemsize > dtype.itemsize:
+        lost = np.isinf(result) & np.isfinite(array)
+        if lost.any():
+            raise DataError(
+                f"{what} has the value {array[lost][0]:g}, but {dtype} reaches to "
+                f"{np.finfo(dtype).max:.3g}: scale the values, or take their logarithm."
+            )
+    return result
+
+
+def _in(value: int, limits: Any) -> bool:
+    return limits.min <= value <= limits.max

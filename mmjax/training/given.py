@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmjax.data.checks import check_masks
+from mmjax.data.checks import check_masks, narrowed
 from mmjax.data.dataset import named_arrays
 from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.structs import Batch, Modality
@@ -147,7 +147,7 @@ def _checked(name: str, values: Any, modality: Modality) -> Any:
                 f"The modality {name!r} has the token {outside[0]}, but its tokens are numbered "
                 f"from 0 to {modality.vocabulary - 1}: use the vocabulary of the training data."
             )
-    return array.astype(declared)
+    return narrowed(f"The modality {name!r}", array, declared)
 
 
 def _are_texts(values: Any) -> bool:

@@ -50,14 +50,19 @@ class Clock:
         }
 
 
+SECONDS_BETWEEN_LINES = 1.0
+
+
 class Reporter:
     """Shows the progress of a run of `steps` steps, which continues after step `done`.
 
+    Without a terminal it prints at most one line of a step per second, and that of the last step.
     Of the metrics, it shows those that are called `first` (after their split) before the others.
     """
 
     def __init__(self, name: str, steps: int, done: int, first: str = "") -> None:
         self._name, self._steps, self._first = name, steps, first
+        self._shown = -SECONDS_BETWEEN_LINES
         self._bar: Progress | None = None
         if sys.stdout.isatty():
             self._bar = Progress(
@@ -76,7 +81,10 @@ class Reporter:
         status = f"loss {loss:.4g}" + (f"  {speed:,.0f} examples/s" if speed else "")
         if self._bar:
             self._bar.update(self._task, completed=done, status=status)
-        else:
+            return
+        now = time.monotonic()
+        if done == self._steps or now - self._shown >= SECONDS_BETWEEN_LINES:
+            self._shown = now
             _print(f"{self._name}: step {done}/{self._steps}  {status}")
 
     def say(self, text: str) -> None:

@@ -132,6 +132,17 @@ UNEQUAL = {"inputs": {"x": VECTOR}, "targets": {"kind": np.arange(N - 1) % 3}}
             {"inputs": {"x": VECTOR}, "present": {"x": np.zeros(N, bool)}},
             "present.x is False in all 14 examples .*: leave the modality out",
         ),
+        ({"inputs": {"x": np.full((N, 2), 2**40)}}, "x has the value 1099511627776, but int32 rea"),
+        ({"inputs": {"x": np.full((N, 2), 2**30)}}, "token id 1073741824, .* that occur from 1"),
+        ({"inputs": {"x": np.full((N, 2), 1e300)}}, r"x has the value 1e.300, but float32 reaches"),
+        (
+            {"inputs": {"x": VECTOR}, "targets": {"k": np.arange(N) + 2**30}},
+            "no example of the class 0, .*: renumber them",
+        ),
+        (
+            {"inputs": {"x": VECTOR}, "targets": {"k": np.full(N, 1e300)}},
+            "targets.k has the value 1e.300, but float32 reaches to 3.4e.38: scale the values",
+        ),
         ({"inputs": {"x": np.full((N, 4, 5, 3), 255.0)}}, "from 255 to 255, but floats .* by 255"),
         ({"inputs": {"x": np.zeros((N, 3, 8, 8))}}, "channels first: move them last by np.movea"),
         ({"inputs": {"x": np.zeros((N, 3, 8, 8), np.uint8)}}, "channels first: move them last"),
