@@ -18,9 +18,8 @@ def _compile_cache() -> Path:
 # Most of the time of these tests is compiling. Without optimisations that takes a third of it, and
 # rounds in other places: that found a wrong gradient. `XLA_FLAGS= python -m pytest` compiles as
 # users do, and so does `make demo`. Processes that tests start inherit the flags.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+_OLD_EMITTERS = " --xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 12) else ""
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0" + _OLD_EMITTERS)
 # What JAX has traced stays: looking for garbage among it takes a tenth of the time.
 gc.set_threshold(50_000, 20, 50)
 # Before any backend starts: two devices for every test, and compiled programs kept between runs.
