@@ -16,8 +16,6 @@ SEVERAL = 3  # pairs for each dimension, below which correlations of noise are l
 def few_pairs(setup: Setup) -> list[str]:
     """Sentences on objectives whose batches will have few examples with all of their views.
 
-    Transforms, which may take away more views, are not looked at.
-
     Raises:
         DataError: no example has all views of an objective, or too few in a batch to give the
             covariance that it inverts.
@@ -48,13 +46,16 @@ def few_pairs(setup: Setup) -> list[str]:
 
 
 def _share_of_pairs(setup: Setup, views: tuple[str, ...]) -> tuple[float, int]:
-    """The share of training examples with all of the views, and of how many that is."""
+    """The share of examples that have all of the views after transforms, and of how many."""
     if not views:
         return 1.0, 0
     source = setup.source("train")
     rows = np.arange(min(FIRST, len(source)))
     for _ in range(2):
-        present = source.take(rows).present
+        batch, rng = source.take(rows), np.random.default_rng(0)
+        for transform in setup.experiment.transforms:
+            batch = transform(batch, rng)
+        present = batch.present
         paired = np.ones(len(rows), bool)
         for view in views:
             paired &= present[view]

@@ -7,11 +7,12 @@ import pytest
 
 from mmjax.data import Dataset, Modality
 from mmjax.data.dataset import ArraySource
+from mmjax.data.transforms import DropModality
 from mmjax.encoders import MLP
 from mmjax.errors import DataError
 from mmjax.models import DualEncoder
 from mmjax.objectives import DCCA, NOI, InfoNCE
-from mmjax.training import Experiment, Training
+from mmjax.training import Experiment, Training, train
 from mmjax.training.pairs import FIRST, few_pairs
 from mmjax.training.setup import Setup
 
@@ -37,13 +38,14 @@ class Halves(Dataset):
         return ArraySource(dict(zip(VIEWS, noise, strict=True)), {}, present={"right": there})
 
 
-def experiment(data, objective, batch_size=64, width=10):
+def experiment(data, objective, batch_size=64, width=10, transforms=()):
     return Experiment(
         name="pairs",
         data=data,
         model=DualEncoder({view: MLP((), width) for view in VIEWS}),
         objectives=(objective,),
         training=Training(steps=1, batch_size=batch_size, log_every=1),
+        transforms=transforms,
     )
 
 
@@ -69,3 +71,20 @@ def test_fewer_pairs_than_a_covariance_needs_are_refused_and_few_are_told():
     (note,) = few_pairs(sixth())
     assert "about 11 have all of the views 'left', 'right'" in note
     assert few_pairs(sixth(batch_size=256)) == []
+
+
+def test_views_that_a_transform_takes_away_are_counted():
+    def dropping(rate):
+        drop = DropModality("left", rate)
+        return Setup(experiment(Halves(every=1), DCCA(views=VIEWS), transforms=(drop,)), None)
+
+    (note,) = few_pairs(dropping(0.7))
+    assert "Of the 64 examples of a batch about 22 have" in note
+    with pytest.raises(DataError, match="None of 512 training examples has all of the views"):
+        few_pairs(dropping(1.0))
+
+
+def test_a_run_tells_it(tmp_path, capsys):
+    data = Halves(every=6)
+    train(experiment(data, DCCA(views=VIEWS)), tmp_path / "run")
+    assert "mmjax: Of the 64 examples of a batch about 11 have" in capsys.readouterr().err
