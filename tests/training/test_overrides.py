@@ -175,6 +175,15 @@ def test_wrong_words_are_named(words, sentence, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_an_option_that_two_names_share_is_refused():
+    heads = {"label": Classifier(), "a-b": Classifier(), "a_b": Classifier()}
+    twice = dataclasses.replace(
+        EXPERIMENT, model=dataclasses.replace(EXPERIMENT.model, heads=heads)
+    )
+    with pytest.raises(ConfigError, match=r"means both model.heads.a-b.* and model.heads.a_b"):
+        override(twice, ["--model.heads.a-b.dropout", "0.1"], "test")
+
+
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
