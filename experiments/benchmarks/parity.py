@@ -30,7 +30,7 @@ from torch import library as operators
 
 import mmjax
 from mmjax.pretrained.names import published
-from mmjax.pretrained.pretrained import _leaves
+from mmjax.pretrained.published import leaves_of
 
 kept: list[Any] = []  # definitions live as long as their library
 
@@ -289,7 +289,7 @@ def _gradient_error(
         return jax.grad(objective)(params)
 
     placed = {name: one for name, one in ours.placed.items() if one.paths}
-    named = published(_leaves(nnx.merge(graph, gradients(params), rest)), placed, {})
+    named = published(leaves_of(nnx.merge(graph, gradients(params), rest)), placed, {})
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.zeros(()) if parameter.grad is None else parameter.grad)

@@ -4,7 +4,8 @@ minilm = mmjax.pretrained.load("all-MiniLM-L6-v2")      # a folder with safetens
 minilm.pooled(minilm.preprocess(["A dog runs."]))       # [1, 384]
 """
 
-from mmjax.pretrained.preprocessing import Pictures, Texts
+from mmjax.data.preprocessing import Pictures, Texts
 from mmjax.pretrained.pretrained import Pretrained, load
+from mmjax.pretrained.published import Published
 
-__all__ = ["Pictures", "Pretrained", "Texts", "load"]
+__all__ = ["Pictures", "Pretrained", "Published", "Texts", "load"]

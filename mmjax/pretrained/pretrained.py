@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,19 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from mmjax.encoders import BERT, ViT
-from mmjax.encoders.backbone import Backbone, BackboneModule, ImageBackbone
+from mmjax.data.preprocessing import Pictures, Texts, pictures_of
+from mmjax.encoders import BERT
+from mmjax.encoders.backbone import BackboneModule, ImageBackbone
 from mmjax.errors import DataError
 from mmjax.pretrained.architectures import find
-from mmjax.pretrained.names import Placed, place, published
-from mmjax.pretrained.positions import resized_positions
-from mmjax.pretrained.preprocessing import Pictures, Texts, pictures_of
+from mmjax.pretrained.files import read_json, read_tensors, sha256_of, weights_file
+from mmjax.pretrained.names import Placed, published
+from mmjax.pretrained.published import Published, dotted, leaves_of, placed_in
 from mmjax.structs import Features, Modality
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 SIDE = 224  # of the images, in pixels, where nothing else says it
 
 
@@ -33,7 +31,8 @@ class Pretrained:
     """Published weights, ready for use.
 
     Attributes:
-        encoder: their encoder, as an experiment's model takes it; without the classification layer.
+        encoder: what an experiment puts among its encoders to start from these weights; its own
+            `encoder` is their architecture, without the classification layer.
         module: the module that holds the weights, with the classification layer if there is one.
         shape: of one input: (height, width, 3), or (the most word pieces,).
         preprocessing: from raw pictures or texts to inputs; None if nothing tells how.
@@ -42,7 +41,7 @@ class Pretrained:
         left_out: published name -> tensor that the module does not have.
     """
 
-    encoder: Backbone
+    encoder: Published
     module: BackboneModule
     shape: tuple[int, ...]
     preprocessing: Pictures | Texts | None
@@ -107,14 +106,14 @@ class Pretrained:
 
         Positions that were interpolated for `image_size` are written as they were interpolated.
         """
-        save_file(published(_leaves(self.module), self.placed, self.left_out), str(file))
+        save_file(published(leaves_of(self.module), self.placed, self.left_out), str(file))
 
     @functools.cached_property
     def _parts(self) -> tuple[Any, Any]:
         return nnx.split(self.module)
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:
-        if isinstance(self.encoder, ImageBackbone):
+        if isinstance(self.encoder.encoder, ImageBackbone):
             expected = (*self.shape, "a floating type")
             good = inputs.shape[1:] == self.shape and np.issubdtype(inputs.dtype, np.floating)
         else:
@@ -178,11 +177,11 @@ def load(
             loads, or a tensor does not fit.
     """
     path = Path(folder)
-    file = _weights_file(path)
+    file = weights_file(path)
     beside = file.parent
     # Beside a file that was named by itself, the other files may be of other weights.
-    read = _json if path.is_dir() else lambda file: {}
-    description, tensors = read(beside / "config.json"), _tensors(file)
+    read = read_json if path.is_dir() else lambda file: {}
+    description, tensors = read(beside / "config.json"), read_tensors(file)
     config, rules_of = find(tensors, description, str(file))
     process: Pictures | Texts | None
     if isinstance(config, BERT):
@@ -190,7 +189,10 @@ def load(
         longest = int(read(beside / "sentence_bert_config.json").get("max_seq_length", 0))
         longest = min(longest or config.positions, config.positions)
         tokenizer = beside / "tokenizer.json"
-        process = Texts(tokenizer, longest) if path.is_dir() and tokenizer.exists() else None
+        process = None
+        if path.is_dir() and tokenizer.exists():
+            process = Texts(str(tokenizer), longest, sha256_of(tokenizer))
+            process.tokenizer  # noqa: B018 - a damaged one is refused now
         words = next(x for name, x in tensors.items() if name.endswith("word_embeddings.weight"))
         modality = Modality("text", (config.positions,), vocabulary=len(words))
     else:
@@ -204,16 +206,10 @@ def load(
         if process:
             config = dataclasses.replace(config, mean=process.mean, std=process.std)
         modality = Modality("image", (*size, 3))
-        if isinstance(config, ViT):
-            tensors = resized_positions(tensors, config, size)
-    module = nnx.eval_shape(
-        lambda: config.build(modality, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
-    )
-    shapes = {name: leaf.shape for name, leaf in _leaves(module).items()}
-    found, placed = place(tensors, rules_of(config), shapes, f"{file} ({config})")
+    module, found, placed = placed_in(config, modality, tensors, rules_of, file)
     graph, state = nnx.split(module)
     filled = jax.tree_util.tree_map_with_path(
-        lambda at, leaf: jnp.asarray(found[_dotted(at)]), state
+        lambda at, leaf: jnp.asarray(found[dotted(at)]), state
     )
     module = nnx.merge(graph, filled)
     left_out = {name: tensors[name] for name, one in placed.items() if not one.paths}
@@ -225,7 +221,13 @@ def load(
         + (" and more" if len(left_out) > 5 else ""),
         file=sys.stderr,
     )
-    encoder = dataclasses.replace(config, classes=0)
+    encoder = Published(
+        encoder=dataclasses.replace(config, classes=0),
+        folder=str(folder),
+        sha256=sha256_of(file),
+        words=modality.vocabulary,
+        preprocessing=process,
+    )
     return Pretrained(encoder, module, modality.shape, process, file, placed, left_out)
 
 
@@ -251,70 +253,3 @@ def _resized(process: Pictures, size: tuple[int, int]) -> Pictures:
         return dataclasses.replace(process, size=size, resize=size)
     resize = round(process.resize * min(size) / min(process.size))
     return dataclasses.replace(process, size=size, resize=resize)
-
-
-def _weights_file(path: Path) -> Path:
-    """The safetensors file of a folder, or the file itself."""
-    if path.is_file():
-        if path.suffix in PICKLES:
-            raise _pickle(path)
-        return path
-    if not path.is_dir():
-        raise DataError(f"There is no folder {path} with weights: check the path.")
-    if (path / "model.safetensors").is_file():
-        return path / "model.safetensors"
-    files = sorted(path.glob("*.safetensors"))
-    if len(files) == 1:
-        return files[0]
-    if files:
-        raise DataError(
-            f"The folder {path} has {len(files)} safetensors files, none of them model.safetensors"
-            ": name the file instead of the folder."
-        )
-    for file in sorted(path.iterdir()):
-        if file.suffix in PICKLES:
-            raise _pickle(file)
-    raise DataError(f"The folder {path} has no model.safetensors: put the weights there.")
-
-
-def _pickle(file: Path) -> DataError:
-    return DataError(
-        f"{file} is a pickle of PyTorch, which can run any code when it is read: convert it once, "
-        "where you trust it, with safetensors.torch.save_file(torch.load(file, weights_only=True), "
-        '"model.safetensors").'
-    )
-
-
-def _tensors(file: Path) -> dict[str, np.ndarray]:
-    if file.read_bytes()[:2] in (b"PK", b"\x80\x02"):
-        raise _pickle(file)
-    try:
-        return load_file(str(file))
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"The weights {file} are damaged ({error}): copy the file again from where it was "
-            "published."
-        ) from None
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """A JSON file; {} if it is not there; a list under `list`."""
-    if not file.exists():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{file} is damaged ({error}): copy it again from where the weights were published."
-        ) from None
-    return content if isinstance(content, dict) else {"list": content}
-
-
-def _leaves(module: nnx.Module) -> dict[str, Any]:
-    """Dotted path -> array, of every parameter and running statistic."""
-    leaves = jax.tree_util.tree_leaves_with_path(nnx.state(module, (nnx.Param, nnx.BatchStat)))
-    return {_dotted(at): leaf for at, leaf in leaves}
-
-
-def _dotted(at: tuple[Any, ...]) -> str:
-    return ".".join(str(key.key) for key in at if hasattr(key, "key"))

@@ -1,6 +1,6 @@
 """A source of examples that the user gives to a trained model: arrays by modality name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ class GivenExamples:
         known: all modalities of the data set that the model was trained on.
         present: modality -> [N] bool, whether the row has the modality.
         masks: modality -> [N, T] bool, valid positions.
+        readers: modality -> from raw texts or pictures to inputs; for those of published weights.
 
     Raises:
         ConfigError: an unknown modality, or no modality that the model reads.
@@ -34,6 +35,7 @@ class GivenExamples:
         known: Mapping[str, Modality],
         present: Mapping[str, ArrayLike],
         masks: Mapping[str, ArrayLike],
+        readers: Mapping[str, Callable[[Any], np.ndarray]] | None = None,
     ) -> None:
         for name in data:
             if name not in known:
@@ -44,7 +46,9 @@ class GivenExamples:
                     raise unknown_name(f"modality in the given data, for `{what}`,", name, data)
         self._read = read
         self._inputs = {
-            name: _checked(name, data[name], read[name]) for name in read if name in data
+            name: _checked(name, _read_raw(name, data[name], read[name], readers or {}), read[name])
+            for name in read
+            if name in data
         }
         if not self._inputs:
             raise ConfigError(
@@ -106,6 +110,30 @@ def _rows(tree: Any, indices: np.ndarray) -> Any:
     if isinstance(tree, Mapping):
         return {name: _rows(child, indices) for name, child in tree.items()}
     return tree[indices]
+
+
+def _read_raw(
+    name: str,
+    values: Any,
+    modality: Modality,
+    readers: Mapping[str, Callable[[Any], np.ndarray]],
+) -> Any:
+    """Raw texts and lists of pictures as inputs, if the run knows how; else the values."""
+    if name not in readers:
+        return values
+    if modality.kind == "text" and _are_texts(values):
+        ids, (length,) = readers[name](list(values)), modality.shape
+        if ids.shape[1] > length:
+            row = int(np.argmax((ids[:, length:] != 0).any(axis=1)))
+            raise DataError(
+                f"Text {row} of {name!r} has {np.count_nonzero(ids[row])} word pieces, but the "
+                f"model reads at most {length}: shorten it."
+            )
+        return np.pad(ids, ((0, 0), (0, length - ids.shape[1])))
+    if modality.kind == "image" and isinstance(values, list | tuple):
+        pictures = readers[name](values)
+        return pictures if modality.dtype == "uint8" else pictures.astype(np.float32) / 255
+    return values
 
 
 def _checked(name: str, values: Any, modality: Modality) -> Any:

@@ -27,6 +27,7 @@ from mmjax.training.experiment import Experiment, untrained_heads
 from mmjax.training.pairs import few_pairs
 from mmjax.training.progress import Clock, Reporter, tensorboard
 from mmjax.training.provenance import code_files, environment, note_environment
+from mmjax.training.published import keep_published, load_published, published_parts
 from mmjax.training.run_directory import RunDirectory, write_interface
 from mmjax.training.setup import Setup, prepare
 from mmjax.training.signals import raise_at_signal, stop_signal
@@ -83,11 +84,17 @@ def train(
         origin = None
         if experiment.start and not Checkpoints(directory.checkpoints).steps():
             origin = find_origin(experiment.start, setup.abstract_state, run_dir)
+        parts = published_parts(setup.abstract_state)
         directory.claim(config)
         write_interface(directory, experiment.data)
+        keep_published(directory, parts)
         code = code_files(experiment, definitions)
         found = environment(command, fingerprint(experiment.data, folder), code)
         found |= {"start": origin.provenance()} if origin else {}
+        if parts and not Checkpoints(directory.checkpoints).steps():
+            found["published"] = {
+                ".".join(path): part.encoder.provenance() for path, part in parts.items()
+            }
         for sentence in note_environment(directory, found, code):
             print(f"mmjax: {sentence}", file=sys.stderr)
         with stop_signal() as stopped:
@@ -123,7 +130,7 @@ class _Run:
             self.state = self.checkpoints.restore(self.step, setup.abstract_state, self.batches)
             self.seconds = float(self.checkpoints.facts(self.step).get("seconds", 0))
         else:
-            fresh = setup.create_state()
+            fresh = load_published(setup.create_state())
             self.state = origin.load_into(fresh) if origin else fresh
         for name in (METRICS, TIMING):
             directory.cut_after(name, self.step or -1)  # step 0 is logged again

@@ -73,12 +73,15 @@ def environment(
     }
 
 
+BEGAN_WITH = ("start", "published")  # entries of `environment.json` that only a new run makes
+
+
 def note_environment(
     directory: RunDirectory, now: dict[str, Any], code: Mapping[str, Path]
 ) -> list[str]:
     """Writes `environment.json`, and copies of the user's own files.
 
-    A run that goes on keeps what it began with: its entry `start`, every earlier environment,
+    A run that goes on keeps what it began with: `start` and `published`, every earlier environment,
     without the data, under `earlier`, and each file that was changed since.
 
     Args:
@@ -100,11 +103,10 @@ def note_environment(
         earlier = list(noted.get("earlier") or [])
         notes = _changes(noted, now)
         if notes:
-            left_out = ("earlier", "start", "data")
+            left_out = ("earlier", *BEGAN_WITH, "data")
             earlier.append({key: part for key, part in noted.items() if key not in left_out})
         now = now | ({"earlier": earlier} if earlier else {})
-        if "start" in noted:
-            now = {"start": noted["start"]} | now
+        now = {key: noted[key] for key in BEGAN_WITH if key in noted} | now
     directory.write(ENVIRONMENT, now)
     version = len(now.get("earlier", ())) - 1
     for name, path in code.items():

@@ -17,6 +17,7 @@ from mmjax.errors import ConfigError, RunError, article
 from mmjax.evaluation.embeddings import shapes_of
 from mmjax.structs import Batch, Outputs, Prediction, Target
 from mmjax.training.given import GivenExamples
+from mmjax.training.published import published_parts, readers_of
 from mmjax.training.run_directory import RESULT, RunDirectory
 from mmjax.training.setup import Setup
 from mmjax.training.step import TrainState, apply, merged
@@ -73,8 +74,10 @@ class Run:
         """Predicts the targets of new examples, or of a split of a data set.
 
         Args:
-            data: modality -> [N, ...] array (for text, also N strings if the run has a
-                vocabulary); a modality that is left out is missing in all rows. Or a data set.
+            data: modality -> [N, ...] array; for text also N strings, if the run has a vocabulary
+                or a published tokenizer; for images also a list of files, Pillow images or uint8
+                arrays of any size, if the run has a published preprocessing. A modality that is
+                left out is missing in all rows. Or a data set.
             split: of the data set.
             present: modality -> [N] bool, if only some rows have it.
             masks: modality -> [N, T] bool, the valid positions of sequences.
@@ -218,6 +221,7 @@ class Run:
                 self.data.modalities,
                 present or {},
                 masks or {},
+                readers_of(self.path, published_parts(self._state)),
             )
         return source, len(source)
 

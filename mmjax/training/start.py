@@ -16,7 +16,7 @@ from mmjax.training.step import TrainState
 
 # The parts of a state that can be copied. A parameter may be frozen in one run and trained in the
 # other, so both count as parameters.
-_KINDS = {"params": "parameter", "frozen": "parameter", "variables": "statistic"}
+KINDS = {"params": "parameter", "frozen": "parameter", "variables": "statistic"}
 OWN = "{run_dir}"  # prefix of a `Start.run` that is relative to the new run's directory
 
 
@@ -86,11 +86,16 @@ class Origin:
         read = self.checkpoints.read(self.step, wanted)
         for name, saved_name in self.names.items():
             leaves[name] = jax.device_put(read[saved_name], leaves[name].sharding)
-        started = jax.tree.unflatten(jax.tree.structure(state), leaves.values())
-        # Some optimizers initialise their state with a copy of the parameters.
-        layout = jax.tree.map(lambda leaf: leaf.sharding, state.opt_state)
-        init = jax.jit(started.program.optimizer.init, out_shardings=layout)
-        return dataclasses.replace(started, opt_state=init(started.params))
+        return with_leaves(state, leaves)
+
+
+def with_leaves(state: TrainState, leaves: Mapping[str, Any]) -> TrainState:
+    """A fresh state with other arrays, by the names and in the order of `named_leaves`."""
+    started = jax.tree.unflatten(jax.tree.structure(state), leaves.values())
+    # Some optimizers initialise their state with a copy of the parameters.
+    layout = jax.tree.map(lambda leaf: leaf.sharding, state.opt_state)
+    init = jax.jit(started.program.optimizer.init, out_shardings=layout)
+    return dataclasses.replace(started, opt_state=init(started.params))
 
 
 def find_origin(start: Start, like: TrainState, run_dir: Path) -> Origin:
@@ -168,11 +173,11 @@ def _taken(names: Iterable[str], parts: tuple[str, ...]) -> dict[tuple[str, str]
     taken = {}
     for name in names:
         top, _, rest = name.partition("/")
-        if top not in _KINDS or not rest.startswith("model/"):
+        if top not in KINDS or not rest.startswith("model/"):
             continue
         path = rest.removeprefix("model/").replace("/", ".")
         if not parts or any(in_part(path, part) for part in parts):
-            taken[_KINDS[top], path] = name
+            taken[KINDS[top], path] = name
     return taken
 
 

@@ -12,82 +12,16 @@ import pytest
 from flax import nnx
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from small_bert import DESCRIPTION
 
+from mmjax.data.preprocessing import pictures_of, rgb
 from mmjax.encoders import BERT, VGG, AlexNet, EfficientNetLite0, ResNet, ViT
 from mmjax.errors import ConfigError, DataError
 from mmjax.pretrained import Pictures, Pretrained, Texts, load
-from mmjax.pretrained.architectures import _bert_rules
-from mmjax.pretrained.names import TRANSFORMS, published
+from mmjax.pretrained.names import TRANSFORMS
 from mmjax.pretrained.positions import _cubic
-from mmjax.pretrained.preprocessing import pictures_of, rgb
-from mmjax.pretrained.pretrained import _leaves
+from mmjax.pretrained.published import leaves_of
 from mmjax.structs import Modality
-
-SIZES = {"width": 8, "layers": 2, "heads": 2, "hidden": 16, "positions": 12}
-DESCRIPTION = {"model_type": "bert", "num_attention_heads": 2, "layer_norm_eps": 1e-12}
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "runs"]
-
-
-def names_of_bert():
-    """Published name -> where it goes, of a BERT of 2 blocks, as transformers writes it."""
-    block = [
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
-        "attention.output.dense",
-        "attention.output.LayerNorm",
-        "intermediate.dense",
-        "output.dense",
-        "output.LayerNorm",
-    ]
-    layers = [f"encoder.layer.{index}.{part}" for index in range(2) for part in block]
-    tables = [f"embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type")]
-    pairs = [
-        f"{layer}.{part}"
-        for layer in [*layers, "embeddings.LayerNorm", "pooler.dense"]
-        for part in ("weight", "bias")
-    ]
-    return tables + pairs
-
-
-@pytest.fixture
-def bert(tmp_path):
-    """A folder with a small BERT: weights, config.json and tokenizer.json."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    random = np.random.default_rng(0)
-    module = nnx.eval_shape(
-        lambda: BERT(**SIZES).build(
-            Modality("text", (12,), vocabulary=len(WORDS)),
-            dtype=jnp.dtype("float32"),
-            rngs=nnx.Rngs(0),
-        )
-    )
-    ours = {
-        path: random.standard_normal(leaf.shape).astype(np.float32)
-        for path, leaf in _leaves(module).items()
-    }
-    import re
-
-    from mmjax.pretrained.names import Placed
-
-    placed = {}
-    for name in names_of_bert():
-        for rule in _bert_rules(BERT(**SIZES)):
-            if match := re.fullmatch(rule.name, name):
-                placed[name] = Placed((match.expand(rule.path),), rule.transform)
-                break
-    assert len(placed) == len(ours) == len(names_of_bert())
-    save_file(published(ours, placed, {}), str(tmp_path / "model.safetensors"))
-    (tmp_path / "config.json").write_text(json.dumps(DESCRIPTION))
-    vocabulary = {word: index for index, word in enumerate(WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    return tmp_path
 
 
 def changed(folder, **changes):
@@ -292,9 +226,9 @@ def test_parameters_are_as_many_as_published(config, millions):
     )
     dtype = jnp.dtype("float32")
     module = nnx.eval_shape(lambda: config.build(modality, dtype=dtype, rngs=nnx.Rngs(0)))
-    count = sum(leaf.size for leaf in _leaves(module).values())
+    count = sum(leaf.size for leaf in leaves_of(module).values())
     statistics = sum(
-        leaf.size for path, leaf in _leaves(module).items() if path.endswith((".mean", ".var"))
+        leaf.size for path, leaf in leaves_of(module).items() if path.endswith((".mean", ".var"))
     )
     assert (count - statistics) / 1e6 == pytest.approx(millions, abs=0.06 if millions > 9 else 0.02)
 
@@ -375,7 +309,7 @@ def test_weights_of_the_shared_data(data_folder):
     if not file.exists():
         pytest.skip("the real weights are not in MMJAX_DATA")
     lite = load(file)
-    assert lite.encoder == EfficientNetLite0()
+    assert lite.encoder.encoder == EfficientNetLite0()
     with pytest.raises(DataError, match=r"Nothing beside the weights .* preprocessing=Pictures"):
         lite.preprocess(np.zeros((9, 9, 3), np.uint8))
     size = (64, 64)
@@ -386,7 +320,7 @@ def test_weights_of_the_shared_data(data_folder):
     assert logits.shape == (2, 1000)
     assert (logits[0] == logits[1]).all()
     assert lite.pooled(lite.preprocess(photo)).shape == (1, 1280)
-    assert lite.encoder.mean == pictures.mean
+    assert lite.encoder.encoder.mean == pictures.mean
     with pytest.raises(DataError, match=r"read \[B, 64, 64, 3\] of a floating type"):
         lite.tokens(np.zeros((1, 32, 32, 3), np.float32))
 
@@ -479,4 +413,4 @@ def test_pictures_are_those_of_timm_and_transformers(parity, sides):
 
 def test_texts_need_a_tokenizer(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
-        Texts(tmp_path / "tokenizer.json", 12)
+        Texts(str(tmp_path / "tokenizer.json"), 12)(["A dog."])

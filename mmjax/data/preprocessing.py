@@ -1,6 +1,8 @@
 """From raw pictures and texts to the inputs that published weights expect."""
 
 import dataclasses
+import functools
+import hashlib
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
-from mmjax.errors import ConfigError, DataError, unknown_name
+from mmjax.errors import ConfigError, DataError, check_sizes, unknown_name
 
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
@@ -55,6 +57,17 @@ class Pictures:
         """Pictures to [B, height, width, 3] float32; one alone is a batch of 1.
 
         Args:
+            raw: see `fitted`.
+        """
+        mean, std = (np.asarray(each, np.float32) for each in (self.mean, self.std))
+        return (self.fitted(raw).astype(np.float32) / 255 - mean) / std
+
+    def fitted(self, raw: Picture | Sequence[Picture]) -> np.ndarray:
+        """Pictures to [B, height, width, 3] uint8, resized and cropped; one alone is a batch of 1.
+
+        An experiment's encoder takes these: it subtracts the mean and divides on the device.
+
+        Args:
             raw: files, Pillow images, or uint8 arrays [height, width] or [height, width, 3]. A
                 picture is turned as its EXIF entry says; palettes and grey become RGB; what is
                 transparent becomes white.
@@ -66,11 +79,10 @@ class Pictures:
             isinstance(raw, np.ndarray) and raw.ndim < 4
         )
         pictures: Iterable[Any] = [raw] if alone else raw  # type: ignore[assignment]
-        mean, std = (np.asarray(each, np.float32) for each in (self.mean, self.std))
         whole = [self._fitted(rgb(picture)) for picture in pictures]
         if not whole:
             raise DataError("There is no picture to preprocess: give at least one.")
-        return (np.stack(whole).astype(np.float32) / 255 - mean) / std
+        return np.stack(whole)
 
     def _fitted(self, picture: Image.Image) -> np.ndarray:
         """The picture, resized and cropped, [height, width, 3] uint8."""
@@ -208,28 +220,46 @@ def _of_transformers(processor: Mapping[str, Any]) -> Pictures:
     )
 
 
+@dataclasses.dataclass(frozen=True)
 class Texts:
-    """The preprocessing of texts: a tokenizer, to ids with 0 for padding.
+    """The preprocessing of texts: a published tokenizer, to ids with 0 for padding.
 
-    Args:
-        file: `tokenizer.json`.
+    Attributes:
+        file: `tokenizer.json`; it is read when the first text is.
         longest: the largest number of word pieces, the special ones included.
-
-    Raises:
-        DataError: the file is missing, or is no tokenizer.
+        sha256: of the file; empty: not checked.
     """
 
-    def __init__(self, file: Path, longest: int) -> None:
+    file: str
+    longest: int
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "longest")
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, which neither pads nor cuts.
+
+        Raises:
+            DataError: the file is missing, is no tokenizer, or has changed.
+        """
         try:
-            self.tokenizer = Tokenizer.from_file(str(file))
+            content = Path(self.file).read_bytes()
+            tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises plain exceptions
             raise DataError(
-                f"The tokenizer {file} cannot be read ({error}): copy tokenizer.json again from "
-                "where the weights were published."
+                f"The tokenizer {self.file} cannot be read ({error}): copy tokenizer.json again "
+                "from where the weights were published."
             ) from None
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
-        self.longest = longest
+        if self.sha256 and hashlib.sha256(content).hexdigest() != self.sha256:
+            raise DataError(
+                f"The tokenizer {self.file} is not the one that the config names by its SHA-256: "
+                "put that file back, or load the weights again."
+            )
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
 
     def __call__(self, raw: str | Sequence[str], *, truncate: bool = False) -> np.ndarray:
         """Texts to ids [B, L] int32, as long as the longest; one alone is a batch of 1.

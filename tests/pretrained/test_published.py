@@ -1,0 +1,126 @@
+"""Runs that start from published weights, and need nothing else once they have begun."""
+
+import dataclasses
+import json
+import shutil
+import socket
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from small_bert import write_bert
+
+import mmjax
+from mmjax.data import Arrays
+from mmjax.encoders import MLP
+from mmjax.errors import ConfigError, DataError
+from mmjax.evaluation import Classification
+from mmjax.models import FusionModel
+from mmjax.objectives import CrossEntropy
+from mmjax.pretrained import load
+from mmjax.training import AdamW, Experiment, Training, train
+
+TEXTS = ["a dog runs", "dog", "a dog"] * 10
+
+
+def experiment_of(loaded, steps=2, frozen=(), ids=None, encoder=None):
+    ids = loaded.preprocess(TEXTS) if ids is None else ids
+    numbers = np.random.default_rng(0).standard_normal((30, 4))
+    return Experiment(
+        name="published",
+        data=Arrays(
+            inputs={"text": ids, "numbers": numbers},
+            targets={"kind": np.arange(30) % 3},
+            name="mine",
+        ),
+        model=FusionModel(
+            encoders={"text": encoder or loaded.encoder, "numbers": MLP((4,))}, frozen=frozen
+        ),
+        objectives=(CrossEntropy(target="kind"),),
+        optimizer=AdamW(learning_rate=0.1),
+        training=Training(steps=steps, batch_size=8, log_every=1),
+        evaluation=(Classification("kind"),),
+    )
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+
+
+def test_a_run_starts_from_the_weights_and_needs_no_file_afterwards(
+    tmp_path, no_network, monkeypatch
+):
+    folder, moved = tmp_path / "weights", tmp_path / "elsewhere"
+    folder.mkdir()
+    write_bert(folder)
+    monkeypatch.chdir(tmp_path)
+    loaded = load("weights")
+    run = mmjax.train(experiment_of(loaded, frozen=("text",)), run_dir="run")
+    published = load_file(folder / "model.safetensors")
+    word = published["embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(run.params["encoders"]["text"]["embed"]["embedding"], word)
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["published"] == {
+        "encoders.text": {"file": "weights/model.safetensors", "sha256": loaded.encoder.sha256}
+    }
+    before = run.predict({"text": loaded.preprocess(TEXTS[:3])})["kind"]
+    shutil.rmtree(folder)
+    shutil.move("run", moved)
+    opened = mmjax.load(moved)
+    np.testing.assert_array_equal(opened.predict({"text": TEXTS[:3]})["kind"], before)
+    with pytest.raises(DataError, match=r"Text 1 of 'text' has 6 word pieces, but .* at most 5"):
+        opened.predict({"text": ["dog", "a dog runs dog"]})
+    finished = train(experiment_of(loaded, frozen=("text",)), moved)  # as a second start does
+    assert finished["steps"] == 2
+
+
+def test_what_is_trained_starts_at_the_weights_and_goes_on_bitwise(bert, tmp_path):
+    loaded = load(bert)
+    start = train(experiment_of(loaded, steps=0), tmp_path / "start")
+    assert start["steps"] == 0
+    params = mmjax.load(tmp_path / "start").params["encoders"]["text"]
+    word = load_file(bert / "model.safetensors")["embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(params["embed"]["embedding"], word)
+    run = mmjax.train(experiment_of(loaded), run_dir=tmp_path / "run")
+    moved = np.abs(run.params["encoders"]["text"]["embed"]["embedding"] - word)
+    assert moved.max() > 0.05  # the second moments begin at the published values too
+
+
+def test_weights_that_changed_or_do_not_fit_are_refused(bert, tmp_path):
+    loaded = load(bert)
+    tensors = load_file(bert / "model.safetensors")
+    deeper = dataclasses.replace(
+        loaded.encoder, encoder=dataclasses.replace(loaded.encoder.encoder, layers=3)
+    )
+    with pytest.raises(DataError, match=r"16 missing .our names.: "):
+        train(experiment_of(loaded, encoder=deeper), tmp_path / "deeper")
+    save_file(tensors | {"pooler.dense.bias": np.ones(8, np.float32)}, bert / "model.safetensors")
+    with pytest.raises(DataError, match="not those that the experiment names by their SHA-256"):
+        train(experiment_of(loaded), tmp_path / "changed")
+    (bert / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"has no model\.safetensors: put the weights there"):
+        train(experiment_of(loaded), tmp_path / "gone")
+
+
+def test_ids_of_another_tokenizer_are_refused(bert, tmp_path):
+    ids = np.full((30, 5), 700)
+    with pytest.raises(ConfigError, match=r"token ids up to 700, but the weights .* know 7 words"):
+        train(experiment_of(load(bert), ids=ids), tmp_path / "run")
+
+
+def test_a_tokenizer_that_changed_is_refused(bert, tmp_path):
+    loaded = load(bert)
+    experiment = experiment_of(loaded)
+    (bert / "tokenizer.json").write_text((bert / "tokenizer.json").read_text() + " ")
+    fresh = dataclasses.replace(loaded.encoder.preprocessing)
+    with pytest.raises(DataError, match="is not the one that the config names by its SHA-256"):
+        fresh(["dog"])
+    encoder = dataclasses.replace(loaded.encoder, preprocessing=fresh)
+    with pytest.raises(DataError, match="is not the one that the config names by its SHA-256"):
+        train(experiment_of(loaded, ids=np.ones((30, 5), int), encoder=encoder), tmp_path / "run")
+    assert experiment.name == "published"
