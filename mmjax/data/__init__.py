@@ -5,6 +5,9 @@ from mmjax.data.catalogue import DATASETS, find, fingerprint, resolve_folder, ve
 from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Source, Target
 from mmjax.data.described import DescribedData
 from mmjax.data.digits_halves import DigitsHalves
+from mmjax.data.esc10 import Esc10
+from mmjax.data.flickr8k import Flickr8k
+from mmjax.data.fsdd_audio import FsddAudio
 from mmjax.data.mfeat import Mfeat
 from mmjax.data.mnist_halves import MNISTHalves
 from mmjax.data.mosi_utterance import MOSIUtterance
@@ -28,7 +31,10 @@ __all__ = [
     "DescribedData",
     "DigitsHalves",
     "DropModality",
+    "Esc10",
+    "Flickr8k",
     "Fold",
+    "FsddAudio",
     "LongTail",
     "MNISTHalves",
     "MOSIUtterance",

@@ -12,7 +12,10 @@ import numpy as np
 from mmjax.data.arrays import Arrays
 from mmjax.data.dataset import ArraySource, Dataset, Target
 from mmjax.data.digits_halves import DigitsHalves
+from mmjax.data.esc10 import Esc10
 from mmjax.data.files import FOLDER_VARIABLE, require, sha256
+from mmjax.data.flickr8k import Flickr8k
+from mmjax.data.fsdd_audio import FsddAudio
 from mmjax.data.mfeat import Mfeat
 from mmjax.data.mnist_halves import MNISTHalves
 from mmjax.data.mosi_utterance import MOSIUtterance
@@ -31,6 +34,9 @@ _CLASSES: tuple[type[Dataset], ...] = (
     Wikipedia,
     Mfeat,
     MOSIUtterance,
+    FsddAudio,
+    Esc10,
+    Flickr8k,
 )
 DATASETS: Mapping[str, type[Dataset]] = MappingProxyType({cls.name: cls for cls in _CLASSES})
 

@@ -228,14 +228,22 @@ class Texts:
         file: `tokenizer.json`; it is read when the first text is.
         longest: the largest number of word pieces, the special ones included.
         sha256: of the file; empty: not checked.
+        words: size of the vocabulary of the weights; 0: that of the file.
     """
 
     file: str
     longest: int
     sha256: str = ""
+    words: int = 0
 
     def __post_init__(self) -> None:
         check_sizes(self, "longest")
+        check_sizes(self, "words", least=0)
+
+    @property
+    def vocabulary(self) -> int:
+        """All ids are below it."""
+        return self.words or self.tokenizer.get_vocab_size()
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:

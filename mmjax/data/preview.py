@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from mmjax.audio import frame_mask, log_mel
 from mmjax.data.dataset import Dataset, Modality, Target
 from mmjax.errors import ConfigError
-from mmjax.structs import Batch
+from mmjax.structs import Batch, unit_floats
 
 _INK = "#1f4e79"
 _FAINT = "#9aa5b1"
@@ -152,6 +152,7 @@ def _rows(dataset: Dataset, name: str, modality: Modality, batch: Batch) -> list
 
 def _pictures(label: str, values: np.ndarray) -> _Row:
     """Images [B, height, width, channels]; channels are averaged unless there are one or three."""
+    values = unit_floats(values)
     if values.shape[-1] not in (1, 3):
         values = values.mean(axis=-1, keepdims=True)
         label = f"{label}\nmean of channels"

@@ -189,11 +189,11 @@ def load(
         longest = int(read(beside / "sentence_bert_config.json").get("max_seq_length", 0))
         longest = min(longest or config.positions, config.positions)
         tokenizer = beside / "tokenizer.json"
+        words = next(x for name, x in tensors.items() if name.endswith("word_embeddings.weight"))
         process = None
         if path.is_dir() and tokenizer.exists():
-            process = Texts(str(tokenizer), longest, sha256_of(tokenizer))
+            process = Texts(str(tokenizer), longest, sha256_of(tokenizer), len(words))
             process.tokenizer  # noqa: B018 - a damaged one is refused now
-        words = next(x for name, x in tensors.items() if name.endswith("word_embeddings.weight"))
         modality = Modality("text", (config.positions,), vocabulary=len(words))
     else:
         assert isinstance(config, ImageBackbone)

@@ -9,6 +9,9 @@ import pytest
 from mmjax.data import (
     DATASETS,
     DigitsHalves,
+    Esc10,
+    Flickr8k,
+    FsddAudio,
     Mfeat,
     MNISTHalves,
     MOSIUtterance,
@@ -35,6 +38,9 @@ CLASSES = {
     "wikipedia": Wikipedia,
     "mfeat": Mfeat,
     "mosi_utterance": MOSIUtterance,
+    "fsdd_audio": FsddAudio,
+    "esc10": Esc10,
+    "flickr8k": Flickr8k,
 }
 NAMES = tuple(CLASSES)
 

@@ -83,6 +83,20 @@ def test_a_preview_shows_the_pictures_of_the_records_it_chose(tmp_path):
     assert (np.abs(page - ground).max(axis=-1) < 2).mean() > 0.02
 
 
+def test_pictures_of_bytes_look_like_the_same_of_floats(tmp_path, monkeypatch):
+    first = drawn(tmp_path / "a.png", Odd(), count=2)
+    load = Odd.load
+
+    def of_bytes(self, split, folder):
+        source = load(self, split, folder)
+        scan = np.round(255 * source.inputs["scan"]).astype(np.uint8)
+        return dataclasses.replace(source, inputs={**source.inputs, "scan": scan})
+
+    monkeypatch.setattr(Odd, "load", of_bytes)
+    second = drawn(tmp_path / "b.png", Odd(), count=2)
+    np.testing.assert_allclose(second, first, atol=3)
+
+
 def test_a_preview_is_reproducible_and_follows_its_options(tmp_path):
     config = Shapes()
     first = drawn(tmp_path / "a.png", config, count=2)
