@@ -1,6 +1,7 @@
 """Encoders: one file per family, each from one modality to `Features`."""
 
 from mmjax.encoders.audio_transformer import AudioTransformer
+from mmjax.encoders.bag_of_words import BagOfWords
 from mmjax.encoders.bert import BERT
 from mmjax.encoders.crnn import CRNN
 from mmjax.encoders.efficientnet import EfficientNetLite0
@@ -13,6 +14,9 @@ from mmjax.encoders.lstm import LSTM
 from mmjax.encoders.mfcc_gru import MFCCGRU
 from mmjax.encoders.mlp import MLP
 from mmjax.encoders.resnet import ResNet
+from mmjax.encoders.sequence_cnn import SequenceCNN
+from mmjax.encoders.sequence_rnn import SequenceRNN
+from mmjax.encoders.sequence_transformer import SequenceTransformer
 from mmjax.encoders.table import TableEncoder
 from mmjax.encoders.text_transformer import TextTransformer
 from mmjax.encoders.vgg import VGG, AlexNet
@@ -27,6 +31,7 @@ __all__ = [
     "VGG",
     "AlexNet",
     "AudioTransformer",
+    "BagOfWords",
     "EfficientNetLite0",
     "Encoder",
     "EncoderModule",
@@ -36,6 +41,9 @@ __all__ = [
     "LeNet",
     "LogMelCNN",
     "ResNet",
+    "SequenceCNN",
+    "SequenceRNN",
+    "SequenceTransformer",
     "TableEncoder",
     "TextTransformer",
     "ViT",
