@@ -14,6 +14,7 @@ from mmjax.data.selection import Fold, LongTail, Resample, Selected, Selection, 
 from mmjax.data.shapes import Shapes
 from mmjax.data.spoken_digits import SpokenDigits
 from mmjax.data.transforms import AddNoise, DropModality, RandomAffine, Transform
+from mmjax.data.video import read_video
 from mmjax.data.wikipedia import Wikipedia
 from mmjax.structs import Batch
 
@@ -49,6 +50,7 @@ __all__ = [
     "find",
     "fingerprint",
     "labels_of",
+    "read_video",
     "resolve_folder",
     "select",
     "train_batches",

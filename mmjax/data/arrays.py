@@ -28,7 +28,8 @@ class Arrays(Dataset):
 
     The kind of a modality follows from shape and dtype: [N, D] floats are a `vector`, [N, T, D]
     floats a `sequence`, [N, height, width, channels] an `image` (uint8, or floats in [0, 1]),
-    [N, L] integers a `text` of token ids in which 0 is padding. Declare all others in `modalities`.
+    [N, T, height, width, channels] of these a `video`, [N, L] integers a `text` of token ids in
+    which 0 is padding. Declare all others in `modalities`.
 
     So does the kind of a target: [N] integers or strings are a `class` (-1 or None: unknown), [N]
     or [N, ...] floats a `number` (NaN: unknown), [N, C] bools `labels`.
@@ -206,17 +207,18 @@ def _modality(name: str, array: Any) -> Modality:
             f"inputs.{name} has one value per example: make it a column by array[:, None]."
         )
     shape, kind = array.shape[1:], array.dtype.kind
-    if kind in "iu" and len(shape) == 3 and array.dtype != np.uint8:
+    if kind in "iu" and len(shape) in (3, 4) and array.dtype != np.uint8:
         raise DataError(
             f"inputs.{name} holds pictures as {array.dtype}: convert them by array.astype('uint8') "
             "(0 to 255), or to floats from 0 to 1."
         )
-    if kind in "uf" and len(shape) == 3:
+    if kind in "uf" and len(shape) in (3, 4):
         _check_pictures(name, array, declare)
-    if array.dtype == np.uint8 and len(shape) == 3:
-        return Modality("image", shape, "uint8")
-    if kind == "f" and 1 <= len(shape) <= 3:
-        return Modality({1: "vector", 2: "sequence", 3: "image"}[len(shape)], shape)
+    if array.dtype == np.uint8 and len(shape) in (3, 4):
+        return Modality({3: "image", 4: "video"}[len(shape)], shape, "uint8")
+    if kind == "f" and 1 <= len(shape) <= 4:
+        kinds = {1: "vector", 2: "sequence", 3: "image", 4: "video"}
+        return Modality(kinds[len(shape)], shape)
     if kind in "iu" and len(shape) == 1:
         return Modality("text", shape, vocabulary=_vocabulary(name, array))
     raise DataError(
@@ -239,12 +241,12 @@ def _vocabulary(name: str, ids: np.ndarray) -> int:
 
 
 def _check_pictures(name: str, array: np.ndarray, declare: str) -> None:
-    """Refuses arrays [N, height, width, channels] that are pictures in another format."""
+    """Refuses arrays [..., height, width, channels] that are pictures in another format."""
     channels = (1, 3, 4)
-    if array.shape[1] in channels and array.shape[3] not in channels:
+    if array.shape[-3] in channels and array.shape[-1] not in channels:
         raise DataError(
             f"inputs.{name} has the shape {array.shape}, which looks like pictures with their "
-            "channels first: move them last by np.moveaxis(array, 1, -1)."
+            f"channels first: move them last by np.moveaxis(array, {array.ndim - 3}, -1)."
         )
     if array.dtype.kind == "f":
         low, high = np.nanmin(array), np.nanmax(array)

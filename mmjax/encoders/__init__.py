@@ -7,6 +7,7 @@ from mmjax.encoders.crnn import CRNN
 from mmjax.encoders.efficientnet import EfficientNetLite0
 from mmjax.encoders.encoder import Encoder, EncoderModule, FeatureShape
 from mmjax.encoders.flatten import Flatten
+from mmjax.encoders.frames import Frames
 from mmjax.encoders.graph import GraphEncoder
 from mmjax.encoders.lenet import LeNet
 from mmjax.encoders.log_mel_cnn import LogMelCNN
@@ -19,6 +20,7 @@ from mmjax.encoders.sequence_rnn import SequenceRNN
 from mmjax.encoders.sequence_transformer import SequenceTransformer
 from mmjax.encoders.table import TableEncoder
 from mmjax.encoders.text_transformer import TextTransformer
+from mmjax.encoders.tubelet_vit import TubeletViT
 from mmjax.encoders.vgg import VGG, AlexNet
 from mmjax.encoders.vit import ViT
 
@@ -37,6 +39,7 @@ __all__ = [
     "EncoderModule",
     "FeatureShape",
     "Flatten",
+    "Frames",
     "GraphEncoder",
     "LeNet",
     "LogMelCNN",
@@ -46,5 +49,6 @@ __all__ = [
     "SequenceTransformer",
     "TableEncoder",
     "TextTransformer",
+    "TubeletViT",
     "ViT",
 ]

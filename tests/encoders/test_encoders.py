@@ -19,12 +19,14 @@ from mmjax.encoders import (
     MLP,
     AudioTransformer,
     BagOfWords,
+    Frames,
     LeNet,
     LogMelCNN,
     SequenceCNN,
     SequenceRNN,
     SequenceTransformer,
     TextTransformer,
+    TubeletViT,
     ViT,
 )
 from mmjax.errors import ConfigError
@@ -35,6 +37,7 @@ VECTOR = Modality("vector", (5,))
 IMAGE = Modality("image", (9, 6, 2))
 AUDIO = Modality("audio", (1_200,), sample_rate=8_000)
 TEXT = Modality("text", (7,), vocabulary=1 + 2 * B * 7)
+VIDEO = Modality("video", (4, 4, 6, 2))
 SEQUENCE = Modality("sequence", (7, 5))
 CASES = {
     "mlp": (MLP(hidden=(8,), width=6, activation="gelu"), VECTOR),
@@ -78,8 +81,12 @@ CASES = {
         SequenceTransformer(8, 1, 2, causal=True, dropout=0.1, output="last"),
         SEQUENCE,
     ),
+    "frames": (Frames(ViT(8, 1, 2, 8, patch=2)), VIDEO),
+    "frames_batch_norm": (Frames(LeNet(1, channels=4, width=6, batch_norm=True)), VIDEO),
+    "frames_gru": (Frames(MLP(hidden=(8,), width=6), SequenceRNN(4, "gru")), VIDEO),
+    "tubelet_vit": (TubeletViT(8, 1, 2, patch=2, frames=2), VIDEO),
 }
-WITH_TIME = ("audio", "text", "sequence")
+WITH_TIME = ("audio", "text", "sequence", "video")
 every_encoder = pytest.mark.parametrize("case", CASES)
 every_sequence_encoder = pytest.mark.parametrize(
     "case", [name for name, (_, modality) in CASES.items() if modality.kind in WITH_TIME]
@@ -98,14 +105,14 @@ def inputs(case):
     """Inputs [B, ...], every word id used once; and masks: all valid, with gaps, none valid."""
     modality = CASES[case][1]
     rng = np.random.default_rng(0)
-    masks = np.array([[1] * 7, [1, 1, 0, 1, 1, 0, 0], [0] * 7], bool)
+    masks = np.array([[1] * 7, [1, 1, 0, 0, 1, 0, 0], [0] * 7], bool)
     if modality.kind == "text":
         return 1 + np.arange(B * 7, dtype=np.int32).reshape(B, 7), masks
     x = rng.standard_normal((B, *modality.shape)).astype(np.float32)
     if modality.kind == "audio":
         masks = np.arange(1_200) < np.array([1_200, 700, 0])[:, None]
         return 0.1 * x, masks
-    return x, masks if modality.kind == "sequence" else None
+    return x, masks[:, : modality.shape[0]] if modality.kind in WITH_TIME else None
 
 
 def encode(graphdef, params, stats, x, mask, *, present=None, train=False):
@@ -120,7 +127,10 @@ def encode(graphdef, params, stats, x, mask, *, present=None, train=False):
 def probe(case, train=False):
     """See `compiled`; training is something else only with batch norm or dropout."""
     config = CASES[case][0]
-    differs = getattr(config, "batch_norm", False) or getattr(config, "dropout", 0) > 0
+    parts = (config, getattr(config, "image", None))
+    differs = any(
+        getattr(part, "batch_norm", False) or getattr(part, "dropout", 0) > 0 for part in parts
+    )
     return compiled(case, train and differs)
 
 
