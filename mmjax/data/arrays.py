@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mmjax.data.checks import narrowed
 from mmjax.data.dataset import About, ArraySource, Dataset, named_arrays
 from mmjax.data.described import DescribedData
+from mmjax.data.words import are_texts, ids_of, learned_words, words_of
 from mmjax.errors import ConfigError, DataError, article, unknown_name
 from mmjax.structs import Modality, Target
 
@@ -30,6 +31,12 @@ class Arrays(Dataset):
     floats a `sequence`, [N, height, width, channels] an `image` (uint8, or floats in [0, 1]),
     [N, T, height, width, channels] of these a `video`, [N, L] integers a `text` of token ids in
     which 0 is padding. Declare all others in `modalities`.
+
+    A list of N strings is a `text` too. Its words, in lower case and separated by white space, get
+    ids in the order of their frequency in the split `train`; a word that does not occur there is
+    `<unknown>`. The run keeps the vocabulary, so `run.predict` reads strings as well. To limit it
+    to the 5,000 most frequent, and texts to 40 words, declare Modality("text", (40,),
+    vocabulary=5000); to use words of your own, declare `words` and the size of that vocabulary.
 
     So does the kind of a target: [N] integers or strings are a `class` (-1 or None: unknown), [N]
     or [N, ...] floats a `number` (NaN: unknown), [N, C] bools `labels`.
@@ -91,10 +98,15 @@ class Arrays(Dataset):
             for key in given or {}:
                 if key not in existing:
                     raise unknown_name(what, key, existing)
-        arrays = {key: _tree(value, f"inputs.{key}") for key, value in inputs.items()}
+        declared, arrays = dict(modalities or {}), {}
+        for key, value in inputs.items():
+            if are_texts(value) and len(value):
+                rows = _rows_of_splits(len(value), valid, test, seed, split)["train"]
+                arrays[key], declared[key] = _text(key, value, rows, declared.get(key))
+            else:
+                arrays[key] = _tree(value, f"inputs.{key}")
         self._modalities = {
-            key: (modalities or {}).get(key) or _modality(key, array)
-            for key, array in arrays.items()
+            key: declared.get(key) or _modality(key, array) for key, array in arrays.items()
         }
         labels, self._targets = {}, {}
         for key, values in (targets or {}).items():
@@ -188,6 +200,35 @@ def _tree(value: Any, path: str) -> Any:
         )
     narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.int32}
     return narrowed(path, array, narrow.get(str(array.dtype), array.dtype))
+
+
+def _text(
+    name: str, given: Sequence[str] | np.ndarray, train: np.ndarray, declared: Modality | None
+) -> tuple[np.ndarray, Modality]:
+    """Strings as ids [N, L], and the modality with the vocabulary, which `train` rows alone make.
+
+    The length L is that of the longest text of any split, if it is not declared.
+    """
+    texts = list(given)
+    odd = [text for text in texts if not isinstance(text, str)]
+    if odd:
+        raise DataError(
+            f"inputs.{name} has the value {odd[0]!r} among its texts: give strings, and False in "
+            "`present` where the text is missing."
+        )
+    if declared is not None and declared.kind != "text":
+        raise DataError(
+            f"inputs.{name} has strings, but is declared as a modality of the kind "
+            f"{declared.kind!r}: give numbers, or declare a text."
+        )
+    words = declared.words if declared is not None else ()
+    if not words:
+        size = declared.vocabulary if declared is not None else 0
+        words = learned_words([texts[row] for row in train], size)
+    longest = max(1, *(len(words_of(text)) for text in texts))
+    shape = declared.shape if declared is not None and declared.shape else (longest,)
+    modality = Modality("text", shape, vocabulary=len(words), words=words)
+    return ids_of(name, texts, words, shape[0]), modality
 
 
 def _modality(name: str, array: Any) -> Modality:

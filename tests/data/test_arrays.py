@@ -107,7 +107,7 @@ UNEQUAL = {"inputs": {"x": VECTOR}, "targets": {"kind": np.arange(N - 1) % 3}}
             "inputs.x is an array of Python objects: give numbers",
         ),
         ({"inputs": {"x": [[1, 2], [3]]}}, "inputs.x cannot be converted to an array"),
-        ({"inputs": {"x": ["a"] * N}}, "inputs.x has dtype <U1: give numbers"),
+        ({"inputs": {"x": [["a"]] * N}}, "inputs.x has dtype <U1: give numbers"),
         ({"inputs": {"x": np.zeros((N, 2, 2, 2, 2, 2))}}, "inputs.x does not .* declare it"),
         ({"inputs": {"x": {"a": VECTOR}}}, "inputs.x is a dict of arrays: declare it"),
         (
