@@ -1,6 +1,9 @@
 """Data sets, transforms and selections of training data, and the pipelines that make batches."""
 
 from mmjax.data.arrays import Arrays
+from mmjax.data.augment_audio import BackgroundNoise, RandomGain, TimeShift
+from mmjax.data.augment_images import ColourJitter, RandomCrop, RandomErasing, RandomFlip
+from mmjax.data.augment_words import DropWords, MaskWords, SwapWords
 from mmjax.data.catalogue import DATASETS, find, fingerprint, resolve_folder, verify
 from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Source, Target
 from mmjax.data.described import DescribedData
@@ -16,7 +19,8 @@ from mmjax.data.pipeline import eval_batches, train_batches
 from mmjax.data.selection import Fold, LongTail, Resample, Selected, Selection, labels_of, select
 from mmjax.data.shapes import Shapes
 from mmjax.data.spoken_digits import SpokenDigits
-from mmjax.data.transforms import AddNoise, DropModality, RandomAffine, Transform
+from mmjax.data.transforms import AddNoise, DropModality, RandomAffine, RecordTransform, Transform
+from mmjax.data.video import read_video
 from mmjax.data.wikipedia import Wikipedia
 from mmjax.structs import Batch
 
@@ -26,11 +30,14 @@ __all__ = [
     "AddNoise",
     "ArraySource",
     "Arrays",
+    "BackgroundNoise",
     "Batch",
+    "ColourJitter",
     "Dataset",
     "DescribedData",
     "DigitsHalves",
     "DropModality",
+    "DropWords",
     "Esc10",
     "Flickr8k",
     "Fold",
@@ -38,23 +45,32 @@ __all__ = [
     "LongTail",
     "MNISTHalves",
     "MOSIUtterance",
+    "MaskWords",
     "Mfeat",
     "Modality",
     "NoisyMNIST",
     "RandomAffine",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomGain",
+    "RecordTransform",
     "Resample",
     "Selected",
     "Selection",
     "Shapes",
     "Source",
     "SpokenDigits",
+    "SwapWords",
     "Target",
+    "TimeShift",
     "Transform",
     "Wikipedia",
     "eval_batches",
     "find",
     "fingerprint",
     "labels_of",
+    "read_video",
     "resolve_folder",
     "select",
     "train_batches",

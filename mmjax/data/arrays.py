@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mmjax.data.checks import narrowed
 from mmjax.data.dataset import About, ArraySource, Dataset, named_arrays
 from mmjax.data.described import DescribedData
+from mmjax.data.words import are_texts, ids_of, learned_words, words_of
 from mmjax.errors import ConfigError, DataError, article, unknown_name
 from mmjax.structs import Modality, Target
 
@@ -28,7 +29,14 @@ class Arrays(Dataset):
 
     The kind of a modality follows from shape and dtype: [N, D] floats are a `vector`, [N, T, D]
     floats a `sequence`, [N, height, width, channels] an `image` (uint8, or floats in [0, 1]),
-    [N, L] integers a `text` of token ids in which 0 is padding. Declare all others in `modalities`.
+    [N, T, height, width, channels] of these a `video`, [N, L] integers a `text` of token ids in
+    which 0 is padding. Declare all others in `modalities`.
+
+    A list of N strings is a `text` too. Its words, in lower case and separated by white space, get
+    ids in the order of their frequency in the split `train`; a word that does not occur there is
+    `<unknown>`. The run keeps the vocabulary, so `run.predict` reads strings as well. To limit it
+    to the 5,000 most frequent, and texts to 40 words, declare Modality("text", (40,),
+    vocabulary=5000); to use words of your own, declare `words` and the size of that vocabulary.
 
     So does the kind of a target: [N] integers or strings are a `class` (-1 or None: unknown), [N]
     or [N, ...] floats a `number` (NaN: unknown), [N, C] bools `labels`.
@@ -90,10 +98,15 @@ class Arrays(Dataset):
             for key in given or {}:
                 if key not in existing:
                     raise unknown_name(what, key, existing)
-        arrays = {key: _tree(value, f"inputs.{key}") for key, value in inputs.items()}
+        declared, arrays = dict(modalities or {}), {}
+        for key, value in inputs.items():
+            if are_texts(value) and len(value):
+                rows = _rows_of_splits(len(value), valid, test, seed, split)["train"]
+                arrays[key], declared[key] = _text(key, value, rows, declared.get(key))
+            else:
+                arrays[key] = _tree(value, f"inputs.{key}")
         self._modalities = {
-            key: (modalities or {}).get(key) or _modality(key, array)
-            for key, array in arrays.items()
+            key: declared.get(key) or _modality(key, array) for key, array in arrays.items()
         }
         labels, self._targets = {}, {}
         for key, values in (targets or {}).items():
@@ -189,6 +202,35 @@ def _tree(value: Any, path: str) -> Any:
     return narrowed(path, array, narrow.get(str(array.dtype), array.dtype))
 
 
+def _text(
+    name: str, given: Sequence[str] | np.ndarray, train: np.ndarray, declared: Modality | None
+) -> tuple[np.ndarray, Modality]:
+    """Strings as ids [N, L], and the modality with the vocabulary, which `train` rows alone make.
+
+    The length L is that of the longest text of any split, if it is not declared.
+    """
+    texts = list(given)
+    odd = [text for text in texts if not isinstance(text, str)]
+    if odd:
+        raise DataError(
+            f"inputs.{name} has the value {odd[0]!r} among its texts: give strings, and False in "
+            "`present` where the text is missing."
+        )
+    if declared is not None and declared.kind != "text":
+        raise DataError(
+            f"inputs.{name} has strings, but is declared as a modality of the kind "
+            f"{declared.kind!r}: give numbers, or declare a text."
+        )
+    words = declared.words if declared is not None else ()
+    if not words:
+        size = declared.vocabulary if declared is not None else 0
+        words = learned_words([texts[row] for row in train], size)
+    longest = max(1, *(len(words_of(text)) for text in texts))
+    shape = declared.shape if declared is not None and declared.shape else (longest,)
+    modality = Modality("text", shape, vocabulary=len(words), words=words)
+    return ids_of(name, texts, words, shape[0]), modality
+
+
 def _modality(name: str, array: Any) -> Modality:
     """The `Modality` that follows from the shape and dtype of an array."""
     declare = f"declare it, as in modalities={{{name!r}: Modality('vector', (32,))}}"
@@ -206,17 +248,18 @@ def _modality(name: str, array: Any) -> Modality:
             f"inputs.{name} has one value per example: make it a column by array[:, None]."
         )
     shape, kind = array.shape[1:], array.dtype.kind
-    if kind in "iu" and len(shape) == 3 and array.dtype != np.uint8:
+    if kind in "iu" and len(shape) in (3, 4) and array.dtype != np.uint8:
         raise DataError(
             f"inputs.{name} holds pictures as {array.dtype}: convert them by array.astype('uint8') "
             "(0 to 255), or to floats from 0 to 1."
         )
-    if kind in "uf" and len(shape) == 3:
+    if kind in "uf" and len(shape) in (3, 4):
         _check_pictures(name, array, declare)
-    if array.dtype == np.uint8 and len(shape) == 3:
-        return Modality("image", shape, "uint8")
-    if kind == "f" and 1 <= len(shape) <= 3:
-        return Modality({1: "vector", 2: "sequence", 3: "image"}[len(shape)], shape)
+    if array.dtype == np.uint8 and len(shape) in (3, 4):
+        return Modality({3: "image", 4: "video"}[len(shape)], shape, "uint8")
+    if kind == "f" and 1 <= len(shape) <= 4:
+        kinds = {1: "vector", 2: "sequence", 3: "image", 4: "video"}
+        return Modality(kinds[len(shape)], shape)
     if kind in "iu" and len(shape) == 1:
         return Modality("text", shape, vocabulary=_vocabulary(name, array))
     raise DataError(
@@ -239,12 +282,12 @@ def _vocabulary(name: str, ids: np.ndarray) -> int:
 
 
 def _check_pictures(name: str, array: np.ndarray, declare: str) -> None:
-    """Refuses arrays [N, height, width, channels] that are pictures in another format."""
+    """Refuses arrays [..., height, width, channels] that are pictures in another format."""
     channels = (1, 3, 4)
-    if array.shape[1] in channels and array.shape[3] not in channels:
+    if array.shape[-3] in channels and array.shape[-1] not in channels:
         raise DataError(
             f"inputs.{name} has the shape {array.shape}, which looks like pictures with their "
-            "channels first: move them last by np.moveaxis(array, 1, -1)."
+            f"channels first: move them last by np.moveaxis(array, {array.ndim - 3}, -1)."
         )
     if array.dtype.kind == "f":
         low, high = np.nanmin(array), np.nanmax(array)

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 from mmjax.data.dataset import About
 from mmjax.errors import DataError
@@ -44,13 +45,28 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"The file {path} does not exist: put it there.") from error
     except OSError as error:
-        raise DataError(
-            f"The file {path} cannot be read ({error.strerror}): check its permissions and the "
-            "disk."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """An open file of bytes, for those that are too large to be read at once.
+
+    Raises:
+        DataError: the file is missing or cannot be opened.
+    """
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"The file {path} does not exist: put it there.")
+    return DataError(
+        f"The file {path} cannot be read ({error.strerror}): check its permissions and the disk."
+    )
 
 
 def sha256(path: Path) -> str:

@@ -15,7 +15,7 @@ from absl import flags
 
 from mmjax.data.checks import check_finite, with_known_targets
 from mmjax.data.dataset import Source
-from mmjax.data.transforms import Transform
+from mmjax.data.transforms import RecordTransform, Transform
 from mmjax.errors import ConfigError
 from mmjax.structs import Batch, Target
 
@@ -75,6 +75,9 @@ def train_batches(
     known = functools.partial(with_known_targets, targets=targets or {}, what=name)
     batches = batches.map(known)
     for position, transform in enumerate(transforms):
+        if isinstance(transform, RecordTransform):
+            batches = batches.map_with_index(_EachRecord(transform, order, seed, position))
+            continue
         entropy = np.random.SeedSequence((seed, process_index, position))
         batches = batches.random_map(transform, seed=int(entropy.generate_state(1)[0]))
     batches = batches.map(functools.partial(check_finite, what=name))
@@ -137,14 +140,39 @@ class _Order:
     rows: slice
 
     def __call__(self, number: int) -> np.ndarray:
+        return self.with_epochs(number)[0]
+
+    def with_epochs(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The record numbers, and the epoch that each of them belongs to."""
         places = number * self.batch_size + np.arange(self.batch_size)[self.rows]
         epochs, places = np.divmod(places, self.examples)
-        return np.concatenate(
-            [
-                _permutation(self.seed, int(epoch), self.examples)[places[epochs == epoch]]
-                for epoch in np.unique(epochs)
-            ]
-        )
+        records = [
+            _permutation(self.seed, int(epoch), self.examples)[places[epochs == epoch]]
+            for epoch in np.unique(epochs)
+        ]
+        return np.concatenate(records), epochs
+
+
+@dataclasses.dataclass(frozen=True)
+class _EachRecord:
+    """Changes the records of batch `number`, each with the generator of its number and epoch.
+
+    Philox is a function of a key and a counter (Salmon et al. 2011, Parallel Random Numbers: As
+    Easy as 1, 2, 3): record and epoch are the upper half of the counter, so that no two generators
+    overlap.
+    """
+
+    transform: RecordTransform
+    order: _Order
+    seed: int
+    position: int
+
+    def __call__(self, number: int, batch: Batch) -> Batch:
+        key = np.array([self.seed, self.position], np.uint64)
+        start = np.zeros((len(batch.ids), 4), np.uint64)
+        start[:, 2], start[:, 3] = self.order.with_epochs(number)
+        rngs = [np.random.Generator(np.random.Philox(key=key, counter=each)) for each in start]
+        return self.transform.change_records(batch, rngs)
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,20 +1,28 @@
-"""Random transforms of training batches.
+"""Random transforms of training batches; splits that are evaluated are never transformed.
 
-A transform is a frozen dataclass. The training pipeline calls it with every batch and a generator
-that is seeded by the run's seed, the batch's number and the process, so the result is the same when
-a run is resumed. Each process has its own generator, so with transforms, N processes make other
-batches than one.
+A transform is a frozen dataclass. There are two kinds, and both give the same result when a run is
+resumed:
+
+- `Transform` changes a batch as a whole. The training pipeline calls it with a generator that is
+  seeded by the run's seed, the batch's number and the process, so N processes make other batches
+  than one.
+- `RecordTransform` changes each record alone. Every record has its own generator, a function of the
+  run's seed, the transform's position in the list, the record's number in the training split (after
+  selections, so that a record that is selected twice is changed in two ways) and the epoch. So the
+  result depends neither on the batch that a record is in nor on the number of processes.
 """
 
 import abc
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from mmjax.data.images import rotate
 from mmjax.errors import ConfigError, unknown_name
-from mmjax.structs import Batch
+from mmjax.structs import Batch, Modality
 
 
 class Transform(abc.ABC):
@@ -23,6 +31,90 @@ class Transform(abc.ABC):
     @abc.abstractmethod
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """A transformed batch; the given one and its arrays are not changed."""
+
+    def check(self, modalities: Mapping[str, Modality]) -> None:  # noqa: B027
+        """Checks, before the first step, that the transform fits the data set's modalities.
+
+        Raises:
+            ConfigError: it does not.
+        """
+
+
+class RecordTransform(Transform):
+    """Base of the transforms of one modality that change each record alone.
+
+    Records without the modality are left as they are.
+
+    Attributes:
+        modality: name of the modality.
+        kinds: the kinds of modality that it changes.
+    """
+
+    modality: str
+    kinds: ClassVar[tuple[str, ...]]
+
+    @abc.abstractmethod
+    def change(
+        self, values: np.ndarray, valid: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """One changed record; the given arrays are not changed.
+
+        Args:
+            values: of one record, in the modality's shape.
+            valid: [T] its mask, or None if the modality has none.
+            rng: the generator of this record in this epoch.
+
+        Returns:
+            Values of the same shape and dtype, and their mask.
+        """
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """A batch of changed records, with generators that are drawn from the given one."""
+        seeds = rng.integers(2**63, size=len(batch.ids)).tolist()
+        return self.change_records(batch, [np.random.default_rng(seed) for seed in seeds])
+
+    def change_records(self, batch: Batch, rngs: Sequence[np.random.Generator]) -> Batch:
+        """A batch of changed records, each with its own generator."""
+        _check_modality(self.modality, batch)
+        values = np.array(batch.inputs[self.modality])
+        masks = batch.masks.get(self.modality)
+        masks = None if masks is None else np.array(masks)
+        for row in np.flatnonzero(batch.present[self.modality]).tolist():
+            valid = None if masks is None else masks[row]
+            values[row], after = self.change(values[row], valid, rngs[row])
+            if masks is not None:
+                masks[row] = after
+        changed = {} if masks is None else {self.modality: masks}
+        return dataclasses.replace(
+            batch,
+            inputs={**batch.inputs, self.modality: values},
+            masks={**batch.masks, **changed},
+        )
+
+    def check(self, modalities: Mapping[str, Modality]) -> None:
+        """Checks that the data set has the modality, of a kind that this transform changes."""
+        if self.modality not in modalities:
+            raise unknown_name("modality", self.modality, modalities)
+        kind = modalities[self.modality].kind
+        if kind not in self.kinds:
+            raise ConfigError(
+                f"{type(self).__name__} changes a modality of the kind {' or '.join(self.kinds)}, "
+                f"but {self.modality!r} is of the kind {kind}: choose another transform or "
+                "modality."
+            )
+
+
+def check_range(
+    transform: Transform, *fields: str, least: float | int = 0, most: float | int = 1
+) -> None:
+    """Checks that fields of a transform are numbers from `least` to `most`."""
+    for field in fields:
+        value = getattr(transform, field)
+        if not least <= value <= most:
+            raise ConfigError(
+                f"{type(transform).__name__}: {field} is {value}; choose it from {least:g} to "
+                f"{most:g}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +169,7 @@ class DropModality(Transform):
     rate: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            raise ConfigError(f"DropModality: rate is {self.rate}; choose it from 0 to 1.")
+        check_range(self, "rate")
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """A batch with the modality dropped in some rows; see `Transform`."""
@@ -109,11 +200,7 @@ class RandomAffine(Transform):
     pixels: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("degrees", "pixels"):
-            if not 0 <= getattr(self, name) <= 1e6:
-                raise ConfigError(
-                    f"RandomAffine: {name} is {getattr(self, name)}; choose it from 0 to 1e6."
-                )
+        check_range(self, "degrees", "pixels", most=1e6)
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
         """A batch with rotated and shifted images; see `Transform`."""

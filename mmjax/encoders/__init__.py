@@ -1,11 +1,13 @@
 """Encoders: one file per family, each from one modality to `Features`."""
 
 from mmjax.encoders.audio_transformer import AudioTransformer
+from mmjax.encoders.bag_of_words import BagOfWords
 from mmjax.encoders.bert import BERT
 from mmjax.encoders.crnn import CRNN
 from mmjax.encoders.efficientnet import EfficientNetLite0
 from mmjax.encoders.encoder import Encoder, EncoderModule, FeatureShape
 from mmjax.encoders.flatten import Flatten
+from mmjax.encoders.frames import Frames
 from mmjax.encoders.graph import GraphEncoder
 from mmjax.encoders.lenet import LeNet
 from mmjax.encoders.log_mel_cnn import LogMelCNN
@@ -13,8 +15,12 @@ from mmjax.encoders.lstm import LSTM
 from mmjax.encoders.mfcc_gru import MFCCGRU
 from mmjax.encoders.mlp import MLP
 from mmjax.encoders.resnet import ResNet
+from mmjax.encoders.sequence_cnn import SequenceCNN
+from mmjax.encoders.sequence_rnn import SequenceRNN
+from mmjax.encoders.sequence_transformer import SequenceTransformer
 from mmjax.encoders.table import TableEncoder
 from mmjax.encoders.text_transformer import TextTransformer
+from mmjax.encoders.tubelet_vit import TubeletViT
 from mmjax.encoders.vgg import VGG, AlexNet
 from mmjax.encoders.vit import ViT
 
@@ -27,16 +33,22 @@ __all__ = [
     "VGG",
     "AlexNet",
     "AudioTransformer",
+    "BagOfWords",
     "EfficientNetLite0",
     "Encoder",
     "EncoderModule",
     "FeatureShape",
     "Flatten",
+    "Frames",
     "GraphEncoder",
     "LeNet",
     "LogMelCNN",
     "ResNet",
+    "SequenceCNN",
+    "SequenceRNN",
+    "SequenceTransformer",
     "TableEncoder",
     "TextTransformer",
+    "TubeletViT",
     "ViT",
 ]

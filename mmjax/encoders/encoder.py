@@ -71,3 +71,13 @@ class Encoder(abc.ABC):
                 f"{type(self).__name__} encodes a modality of the kind {' or '.join(self.kinds)}, "
                 f"not {modality.kind}: choose an encoder for {modality.kind}."
             )
+
+
+def valid_steps(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """The valid positions [B, T] of word ids [B, T], or of vectors [B, T, D].
+
+    Without a mask, those are all vectors, and all words that are not 0, the padding.
+    """
+    if mask is not None:
+        return mask
+    return x != 0 if x.ndim == 2 else jnp.ones(x.shape[:2], bool)

@@ -5,8 +5,9 @@ from mmjax.layers.convolution import ConvBlock
 from mmjax.layers.decoder import DecoderCache, TransformerDecoder
 from mmjax.layers.dropout import checked_dropout
 from mmjax.layers.perceptron import Activation, Perceptron
-from mmjax.layers.pooling import max_pool
-from mmjax.layers.recurrent import Recurrent, recur
+from mmjax.layers.pooling import Summary, check_summary, max_pool, summarised
+from mmjax.layers.positions import sinusoids
+from mmjax.layers.recurrent import Cell, Recurrent, recur
 from mmjax.layers.spec_augment import SpecAugment
 from mmjax.layers.spectrogram import LogMelFrames, standardised
 from mmjax.layers.transformer import Transformer
@@ -14,6 +15,7 @@ from mmjax.layers.transformer import Transformer
 __all__ = [
     "Activation",
     "Attention",
+    "Cell",
     "ConvBlock",
     "DecoderCache",
     "KeysValues",
@@ -21,10 +23,14 @@ __all__ = [
     "Perceptron",
     "Recurrent",
     "SpecAugment",
+    "Summary",
     "Transformer",
     "TransformerDecoder",
+    "check_summary",
     "checked_dropout",
     "max_pool",
     "recur",
+    "sinusoids",
     "standardised",
+    "summarised",
 ]

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from mmjax.errors import ConfigError
+from mmjax.layers.dropout import checked_dropout
 
 Cell = Literal["gru", "lstm", "rnn"]
 GATES: dict[Cell, int] = {"gru": 3, "lstm": 4, "rnn": 1}
@@ -132,6 +133,8 @@ class Recurrent(nnx.Module):
         layers: number of layers.
         bidirectional: whether each layer also goes from the last step to the first, and joins both
             states (Schuster and Paliwal 1997, Bidirectional Recurrent Neural Networks).
+        dropout: rate on the input of every layer, in [0, 1); never from one step to the next
+            (Zaremba, Sutskever and Vinyals 2014, Recurrent Neural Network Regularization).
         dtype: of the computation.
         rngs: initialises the parameters.
 
@@ -147,6 +150,7 @@ class Recurrent(nnx.Module):
         cell: Cell = "gru",
         layers: int = 1,
         bidirectional: bool = False,
+        dropout: float = 0.0,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
@@ -158,6 +162,7 @@ class Recurrent(nnx.Module):
                 f"A width of {width} cannot be split into two directions: choose an even width."
             )
         each = width // 2 if bidirectional else width
+        self.dropout = checked_dropout(dropout)
         directions = (False, True) if bidirectional else (False,)
         self.layers = nnx.List(
             [
@@ -179,9 +184,15 @@ class Recurrent(nnx.Module):
         )
 
     def __call__(
-        self, x: Float[Array, "B T D_in"], mask: Bool[Array, "B T"]
+        self,
+        x: Float[Array, "B T D_in"],
+        mask: Bool[Array, "B T"],
+        *,
+        train: bool = False,
+        rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "B T D"]:
         """The states at every step; see `recur` for those at masked steps."""
         for layer in self.layers:
+            x = self.dropout(x, deterministic=not train, rngs=rngs)
             x = jnp.concatenate([direction(x, mask) for direction in layer], axis=-1)
         return x

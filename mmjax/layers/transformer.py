@@ -25,13 +25,14 @@ class TransformerBlock(nnx.Module):
     def __call__(
         self, x: jax.Array, mask: jax.Array, *, train: bool, rngs: nnx.Rngs | None
     ) -> jax.Array:
-        """[B, T, D] and [B, T] to [B, T, D]."""
+        """[B, T, D], and which keys [B, 1 or T, T] each token attends to, to [B, T, D]."""
 
         def drop(y: jax.Array) -> jax.Array:
             return self.dropout(y, deterministic=not train, rngs=rngs)
 
         normed = self.norm1(x)
-        x = x + drop(self.attention(normed, normed, mask))
+        keys_values = self.attention.keys_values(normed)
+        x = x + drop(self.attention.attend(normed, keys_values, mask))
         return x + drop(self.down(nnx.gelu(self.up(self.norm2(x)))))
 
 
@@ -67,11 +68,19 @@ class Transformer(nnx.Module):
         tokens: Float[Array, "B T D"],
         mask: Bool[Array, "B T"],
         *,
+        causal: bool = False,
         train: bool = False,
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "B T D"]:
-        """Every token attends to the tokens in `mask`; masked tokens do not affect others."""
+        """Every token attends to the tokens in `mask`; masked tokens do not affect others.
+
+        With `causal`, it attends to itself and to those before it only.
+        """
         tokens = jnp.where(mask[:, :, None], tokens, 0)  # NaN times a weight of 0 would be NaN
+        attended = mask[:, None, :]
+        if causal:
+            length = mask.shape[1]
+            attended = attended & jnp.tril(jnp.ones((1, length, length), bool))
         for block in self.blocks:
-            tokens = block(tokens, mask, train=train, rngs=rngs)
+            tokens = block(tokens, attended, train=train, rngs=rngs)
         return self.norm(tokens)

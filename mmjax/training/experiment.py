@@ -119,6 +119,8 @@ def check(experiment: Experiment) -> None:
     check_types(experiment)
     check_seeds(experiment)
     check_declaration(experiment.data)
+    for transform in experiment.transforms:
+        transform.check(experiment.data.modalities)
     training = experiment.training
     if training.steps and not experiment.objectives:
         raise ConfigError(

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from mmjax.data.checks import check_masks, narrowed
 from mmjax.data.dataset import named_arrays
+from mmjax.data.words import are_texts, ids_of
 from mmjax.errors import ConfigError, DataError, unknown_name
 from mmjax.structs import Batch, Modality
 
@@ -148,7 +149,7 @@ def _checked(name: str, values: Any, modality: Modality) -> Any:
             part: _checked(f"{name}.{part}", values[part], inner)
             for part, inner in modality.parts.items()
         }
-    if modality.kind == "text" and _are_texts(values):
+    if modality.kind == "text" and are_texts(values):
         return _ids(name, list(values), modality)
     try:
         array = np.asarray(values)
@@ -178,31 +179,11 @@ def _checked(name: str, values: Any, modality: Modality) -> Any:
     return narrowed(f"The modality {name!r}", array, declared)
 
 
-def _are_texts(values: Any) -> bool:
-    if isinstance(values, np.ndarray):
-        return values.dtype.kind in "UO"
-    return not isinstance(values, str) and all(isinstance(value, str) for value in values)
-
-
 def _ids(name: str, texts: list[Any], modality: Modality) -> np.ndarray:
-    """Texts as word ids [N, length]; raises an error for a word outside the vocabulary."""
+    """Texts as word ids [N, length]; raises an error if the run has no vocabulary."""
     if not modality.words:
         raise DataError(
             f"The run has no vocabulary for {name!r}, so it cannot read strings: give token ids "
             f"[N, {', '.join(map(str, modality.shape))}]."
         )
-    numbers = {word: number for number, word in enumerate(modality.words) if number}
-    (length,) = modality.shape
-    ids = np.zeros((len(texts), length), np.int32)
-    for row, text in enumerate(texts):
-        words = str(text).lower().split()
-        if len(words) > length:
-            raise DataError(
-                f"The text {text!r} of {name!r} has {len(words)} words, but the model reads at "
-                f"most {length}: shorten the text."
-            )
-        for place, word in enumerate(words):
-            if word not in numbers:
-                raise unknown_name(f"word in the vocabulary of {name!r}", word, list(numbers))
-            ids[row, place] = numbers[word]
-    return ids
+    return ids_of(name, texts, modality.words, modality.shape[0])

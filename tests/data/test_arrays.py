@@ -18,6 +18,7 @@ def test_shapes_and_types_say_what_modalities_and_targets_are():
             "vector": VECTOR,
             "sequence": RNG.normal(size=(N, 5, 2)),
             "picture": RNG.integers(0, 256, (N, 4, 4, 3), dtype=np.uint8),
+            "film": RNG.integers(0, 256, (N, 2, 4, 4, 3), dtype=np.uint8),
             "text": RNG.integers(0, 7, (N, 6)),
             "sound": RNG.normal(size=(N, 16)),
         },
@@ -36,6 +37,7 @@ def test_shapes_and_types_say_what_modalities_and_targets_are():
         "vector": ("vector", (3,), "float32"),
         "sequence": ("sequence", (5, 2), "float32"),
         "picture": ("image", (4, 4, 3), "uint8"),
+        "film": ("video", (2, 4, 4, 3), "uint8"),
         "text": ("text", (6,), "int32"),
         "sound": ("audio", (16,), "float32"),
     }
@@ -105,8 +107,8 @@ UNEQUAL = {"inputs": {"x": VECTOR}, "targets": {"kind": np.arange(N - 1) % 3}}
             "inputs.x is an array of Python objects: give numbers",
         ),
         ({"inputs": {"x": [[1, 2], [3]]}}, "inputs.x cannot be converted to an array"),
-        ({"inputs": {"x": ["a"] * N}}, "inputs.x has dtype <U1: give numbers"),
-        ({"inputs": {"x": np.zeros((N, 2, 2, 2, 2))}}, "inputs.x does not follow .* declare it"),
+        ({"inputs": {"x": [["a"]] * N}}, "inputs.x has dtype <U1: give numbers"),
+        ({"inputs": {"x": np.zeros((N, 2, 2, 2, 2, 2))}}, "inputs.x does not .* declare it"),
         ({"inputs": {"x": {"a": VECTOR}}}, "inputs.x is a dict of arrays: declare it"),
         (
             {"inputs": {"x": VECTOR}, "targets": {"k": np.arange(N) % 3 + 1}},
