@@ -2,6 +2,7 @@
 
 from mmjax.encoders.audio_transformer import AudioTransformer
 from mmjax.encoders.bert import BERT
+from mmjax.encoders.clip import CLIPImage, CLIPText
 from mmjax.encoders.crnn import CRNN
 from mmjax.encoders.efficientnet import EfficientNetLite0
 from mmjax.encoders.encoder import Encoder, EncoderModule, FeatureShape
@@ -27,6 +28,8 @@ __all__ = [
     "VGG",
     "AlexNet",
     "AudioTransformer",
+    "CLIPImage",
+    "CLIPText",
     "EfficientNetLite0",
     "Encoder",
     "EncoderModule",

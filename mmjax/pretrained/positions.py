@@ -1,4 +1,4 @@
-"""Position embeddings of a ViT for images of another size than it was trained on."""
+"""Position embeddings of a vision transformer for images of another size than it was trained on."""
 
 import math
 from collections.abc import Mapping
@@ -6,14 +6,20 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from mmjax.encoders import ViT
+from mmjax.encoders import CLIPImage, ViT
 from mmjax.errors import DataError
 
-NAMES = ("pos_embed", "embeddings.position_embeddings", "vit.embeddings.position_embeddings")
+NAMES = (
+    "pos_embed",
+    "embeddings.position_embeddings",
+    "vit.embeddings.position_embeddings",
+    "embeddings.position_embedding.weight",
+    "vision_model.embeddings.position_embedding.weight",
+)
 
 
 def resized_positions(
-    tensors: Mapping[str, np.ndarray], config: ViT, size: tuple[int, int]
+    tensors: Mapping[str, np.ndarray], config: ViT | CLIPImage, size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
     """The tensors, with their positions interpolated for images of `size`.
 
@@ -24,12 +30,13 @@ def resized_positions(
         DataError: the published positions are of no square grid.
     """
     name = next(name for name in NAMES if name in tensors)
-    positions, first = tensors[name], int(config.class_token)
+    published, first = tensors[name], int(isinstance(config, CLIPImage) or config.class_token)
+    positions = published[None] if published.ndim == 2 else published  # CLIP's have no batch axis
     grid = (size[0] // config.patch, size[1] // config.patch)
     side = math.isqrt(max(positions.shape[1] - first, 0))
     if positions.ndim != 3 or side * side != positions.shape[1] - first or not side:
         raise DataError(
-            f"The positions {name} are {positions.shape}, which is no square grid of patches: "
+            f"The positions {name} are {published.shape}, which is no square grid of patches: "
             "these weights are damaged, or of another architecture."
         )
     if grid == (side, side) or not all(grid):
@@ -42,7 +49,8 @@ def resized_positions(
         rows, columns = (_cubic(side, new) for new in grid)
         patches = np.einsum("ia,jb,nabd->nijd", rows, columns, patches)
     flat = patches.reshape(1, grid[0] * grid[1], positions.shape[-1])
-    return {**tensors, name: np.concatenate([positions[:, :first], flat], 1, dtype=np.float32)}
+    whole = np.concatenate([positions[:, :first], flat], 1, dtype=np.float32)
+    return {**tensors, name: whole.reshape(*published.shape[:-2], *whole.shape[-2:])}
 
 
 def _cubic(old: int, new: int, a: float = -0.75) -> np.ndarray:

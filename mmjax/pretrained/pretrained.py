@@ -15,16 +15,19 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mmjax.encoders import BERT, ViT
+from mmjax.encoders import BERT, CLIPImage, CLIPText, ViT
 from mmjax.encoders.backbone import Backbone, BackboneModule, ImageBackbone
 from mmjax.errors import DataError
+from mmjax.pretrained.architecture import Description, Tensors
 from mmjax.pretrained.architectures import find
+from mmjax.pretrained.clip import PretrainedCLIP, both_towers, split
 from mmjax.pretrained.names import Placed, place, published
 from mmjax.pretrained.positions import resized_positions
 from mmjax.pretrained.preprocessing import Pictures, Texts, pictures_of
 from mmjax.structs import Features, Modality
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+TABLES_OF_WORDS = ("word_embeddings.weight", "token_embedding.weight")
 SIDE = 224  # of the images, in pixels, where nothing else says it
 
 
@@ -69,7 +72,8 @@ class Pretrained:
 
         Args:
             inputs: what `preprocess` gives: [B, height, width, 3] or ids [B, L].
-            mask: [B, L] valid positions of texts; None: the ids that are not 0.
+            mask: [B, L] valid positions of texts; None: the ids that are not 0 (CLIP: those up to
+                the end of the text).
 
         Raises:
             DataError: the shape, the type or an id is not one that the weights read.
@@ -89,7 +93,11 @@ class Pretrained:
         return self.features(inputs, mask).tokens
 
     def pooled(self, inputs: Any, mask: Any = None) -> jax.Array:
-        """The architecture's summary [B, D] of preprocessed inputs; see `features`."""
+        """The architecture's summary [B, D] of preprocessed inputs; see `features`.
+
+        Of CLIP: the projected embedding, which transformers' `get_image_features` and
+        `get_text_features` give; not divided by its norm.
+        """
         return _pooled(*self._parts, self.features(inputs, mask))
 
     def logits(self, inputs: Any, mask: Any = None) -> jax.Array:
@@ -107,35 +115,48 @@ class Pretrained:
 
         Positions that were interpolated for `image_size` are written as they were interpolated.
         """
-        save_file(published(_leaves(self.module), self.placed, self.left_out), str(file))
+        save_file(self.published(), str(file))
+
+    def published(self) -> dict[str, np.ndarray]:
+        """Published name -> tensor, of the weights as they are now; see `export`."""
+        return published(_leaves(self.module), self.placed, self.left_out)
 
     @functools.cached_property
     def _parts(self) -> tuple[Any, Any]:
         return nnx.split(self.module)
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:
-        if isinstance(self.encoder, ImageBackbone):
-            expected = (*self.shape, "a floating type")
-            good = inputs.shape[1:] == self.shape and np.issubdtype(inputs.dtype, np.floating)
-        else:
-            longest = self.shape[0]
-            expected = (f"up to {longest}", "an integer type")
+        if isinstance(self.encoder, BERT | CLIPText):
+            reads, kind = f"up to {self.shape[0]}", "an integer type"
             integer = np.issubdtype(inputs.dtype, np.integer)
-            good = inputs.ndim == 2 and 1 <= inputs.shape[1] <= longest and integer
-            words = self.module.embed.num_embeddings  # type: ignore[attr-defined]
-            if good and inputs.size and not 0 <= inputs.min() <= inputs.max() < words:
-                raise DataError(
-                    f"The ids go from {inputs.min()} to {inputs.max()}, but the vocabulary has "
-                    f"{words}: use the tokenizer of these weights."
-                )
+            good = inputs.ndim == 2 and 1 <= inputs.shape[1] <= self.shape[0] and integer
+            if good and inputs.size:
+                self._check_ids(inputs)
+        else:
+            reads, kind = ", ".join(map(str, self.shape)), "a floating type"
+            good = inputs.shape[1:] == self.shape and np.issubdtype(inputs.dtype, np.floating)
         if not good:
-            *sides, kind = expected
             raise DataError(
                 f"The inputs are {inputs.shape} of {inputs.dtype}, but these weights read [B, "
-                f"{', '.join(map(str, sides))}] of {kind}: use what `preprocess` gives, or load "
-                "them with image_size=(height, width)."
+                f"{reads}] of {kind}: use what `preprocess` gives, or load them with "
+                "image_size=(height, width)."
             )
         return inputs
+
+    def _check_ids(self, ids: np.ndarray) -> None:
+        words = self.module.embed.num_embeddings  # type: ignore[attr-defined]
+        if not 0 <= ids.min() <= ids.max() < words:
+            raise DataError(
+                f"The ids go from {ids.min()} to {ids.max()}, but the vocabulary has {words}: use "
+                "the tokenizer of these weights."
+            )
+        end = self.encoder.end if isinstance(self.encoder, CLIPText) else 0
+        endless = np.flatnonzero((ids != end).all(axis=-1) & (end > 0))
+        if endless.size:
+            raise DataError(
+                f"Text {endless[0]} has no end (id {end}), whose token is CLIP's summary: use what "
+                "`preprocess` gives."
+            )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -159,7 +180,7 @@ def load(
     *,
     image_size: tuple[int, int] | None = None,
     preprocessing: Pictures | None = None,
-) -> Pretrained:
+) -> Pretrained | PretrainedCLIP:
     """Loads published weights exactly, and says what was loaded.
 
     Args:
@@ -171,7 +192,7 @@ def load(
         preprocessing: of pictures, where nothing beside the weights tells it.
 
     Returns:
-        The weights. Nothing is downloaded.
+        The weights; of a CLIP with both towers, a `PretrainedCLIP`. Nothing is downloaded.
 
     Raises:
         DataError: a file is missing, damaged, a pickle, or of another architecture than mmjax
@@ -179,24 +200,41 @@ def load(
     """
     path = Path(folder)
     file = _weights_file(path)
-    beside = file.parent
     # Beside a file that was named by itself, the other files may be of other weights.
-    read = _json if path.is_dir() else lambda file: {}
-    description, tensors = read(beside / "config.json"), _tensors(file)
+    folder_of_it = file.parent if path.is_dir() else None
+    description, tensors = _json(folder_of_it, "config.json"), _tensors(file)
+    options = (file, folder_of_it, description, image_size, preprocessing)
+    if not both_towers(tensors, description):
+        return _loaded(tensors, *options)
+    image, text, scale = split(tensors, str(file))
+    return PretrainedCLIP(_loaded(image, *options), _loaded(text, *options), scale, file)
+
+
+def _loaded(
+    tensors: Tensors,
+    file: Path,
+    folder: Path | None,
+    description: Description,
+    image_size: tuple[int, int] | None,
+    preprocessing: Pictures | None,
+) -> Pretrained:
+    """The weights of one encoder; see `load`."""
     config, rules_of = find(tensors, description, str(file))
     process: Pictures | Texts | None
-    if isinstance(config, BERT):
-        config = _sentence(config, beside, read)
-        longest = int(read(beside / "sentence_bert_config.json").get("max_seq_length", 0))
-        longest = min(longest or config.positions, config.positions)
-        tokenizer = beside / "tokenizer.json"
-        process = Texts(tokenizer, longest) if path.is_dir() and tokenizer.exists() else None
-        words = next(x for name, x in tensors.items() if name.endswith("word_embeddings.weight"))
-        modality = Modality("text", (config.positions,), vocabulary=len(words))
+    if isinstance(config, BERT | CLIPText):
+        longest = config.positions
+        if isinstance(config, BERT):
+            config = _sentence(config, folder)
+            said = int(_json(folder, "sentence_bert_config.json").get("max_seq_length", 0))
+            longest = min(said or longest, longest)
+        tokenizer = folder and folder / "tokenizer.json"
+        process = Texts(tokenizer, longest) if tokenizer and tokenizer.exists() else None
+        words = next(len(x) for name, x in tensors.items() if name.endswith(TABLES_OF_WORDS))
+        modality = Modality("text", (config.positions,), vocabulary=words)
     else:
         assert isinstance(config, ImageBackbone)
         process = preprocessing or pictures_of(
-            description, read(beside / "preprocessor_config.json")
+            description, _json(folder, "preprocessor_config.json")
         )
         if process and image_size:
             process = _resized(process, image_size)
@@ -204,7 +242,7 @@ def load(
         if process:
             config = dataclasses.replace(config, mean=process.mean, std=process.std)
         modality = Modality("image", (*size, 3))
-        if isinstance(config, ViT):
+        if isinstance(config, ViT | CLIPImage):
             tensors = resized_positions(tensors, config, size)
     module = nnx.eval_shape(
         lambda: config.build(modality, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
@@ -229,9 +267,9 @@ def load(
     return Pretrained(encoder, module, modality.shape, process, file, placed, left_out)
 
 
-def _sentence(config: BERT, folder: Path, read: Any) -> BERT:
+def _sentence(config: BERT, folder: Path | None) -> BERT:
     """The summary of a sentence encoder, as sentence-transformers writes it beside the weights."""
-    pooling = read(folder / "1_Pooling" / "config.json")
+    pooling = _json(folder, "1_Pooling/config.json")
     if not pooling:
         return config
     if not pooling.get("pooling_mode_mean_tokens"):
@@ -239,7 +277,7 @@ def _sentence(config: BERT, folder: Path, read: Any) -> BERT:
             f"The sentence encoder in {folder} pools otherwise than by the mean of its tokens, "
             "which mmjax does not do: remove 1_Pooling/config.json to use the pooler of BERT."
         )
-    modules = read(folder / "modules.json")
+    modules = _json(folder, "modules.json")
     kinds = [str(module.get("type", "")) for module in modules.get("list", [])]
     unit = any(kind.endswith("Normalize") for kind in kinds)
     return dataclasses.replace(config, pooling="mean", unit=unit)
@@ -297,9 +335,9 @@ def _tensors(file: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def _json(file: Path) -> dict[str, Any]:
-    """A JSON file; {} if it is not there; a list under `list`."""
-    if not file.exists():
+def _json(folder: Path | None, name: str) -> dict[str, Any]:
+    """A JSON file of the folder; {} if one of them is not there; a list under `list`."""
+    if folder is None or not (file := folder / name).exists():
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

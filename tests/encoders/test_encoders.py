@@ -18,6 +18,8 @@ from mmjax.encoders import (
     MFCCGRU,
     MLP,
     AudioTransformer,
+    CLIPImage,
+    CLIPText,
     LeNet,
     LogMelCNN,
     TextTransformer,
@@ -44,6 +46,8 @@ CASES = {
         IMAGE,
     ),
     "bert": (BERT(8, 1, 2, 8, positions=9, dropout=0.0, pooling="class"), TEXT),
+    "clip_image": (CLIPImage(8, 1, 2, 8, patch=3, projection=4, output="pooled"), IMAGE),
+    "clip_text": (CLIPText(8, 1, 2, 8, positions=9, projection=0), TEXT),
     "log_mel_cnn_vggish": (
         LogMelCNN(2, channels=2, width=6, bands=8, convolutions=(1, 2), convention=LIBROSA),
         AUDIO,

@@ -437,6 +437,14 @@ def parity():
             image_size=32,
             patch_size=8,
         ),
+        lambda p: p.clip_text(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=24,
+            vocab_size=50,
+            eos_token_id=2,
+        ),
         lambda p: p.timm_model("vit_tiny_patch16_224", 224, depth=2),
         lambda p: p.torchvision_model("resnet18", p.resnet_outputs, 64),
         lambda p: p.torchvision_model("vgg11_bn", p.features_outputs, 32)._replace(
@@ -444,7 +452,7 @@ def parity():
         ),
         lambda p: p.lite0(64),
     ],
-    ids=["bert", "vit", "vit-wide", "vit-timm", "resnet18", "vgg11_bn", "lite0"],
+    ids=["bert", "vit", "vit-wide", "clip-text", "vit-timm", "resnet18", "vgg11_bn", "lite0"],
 )
 def test_parity_with_pytorch(parity, case, tmp_path):
     errors = parity.compare(case(parity), tmp_path)
