@@ -14,6 +14,7 @@ from mmjax.encoders.lstm import LSTM
 from mmjax.encoders.mfcc_gru import MFCCGRU
 from mmjax.encoders.mlp import MLP
 from mmjax.encoders.resnet import ResNet
+from mmjax.encoders.silero_vad import SileroVAD
 from mmjax.encoders.table import TableEncoder
 from mmjax.encoders.text_transformer import TextTransformer
 from mmjax.encoders.vgg import VGG, AlexNet
@@ -39,6 +40,7 @@ __all__ = [
     "LeNet",
     "LogMelCNN",
     "ResNet",
+    "SileroVAD",
     "TableEncoder",
     "TextTransformer",
     "ViT",

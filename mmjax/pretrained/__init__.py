@@ -1,4 +1,4 @@
-"""Published weights that load exactly: BERT, ViT, CLIP, ResNet, VGG, AlexNet, EfficientNet-Lite0.
+"""Published weights that load exactly, from BERT to silero-vad: `architectures` lists them.
 
 minilm = mmjax.pretrained.load("all-MiniLM-L6-v2")      # a folder with safetensors
 minilm.pooled(minilm.preprocess(["A dog runs."]))       # [1, 384]
@@ -7,5 +7,6 @@ minilm.pooled(minilm.preprocess(["A dog runs."]))       # [1, 384]
 from mmjax.pretrained.clip import PretrainedCLIP
 from mmjax.pretrained.preprocessing import Pictures, Texts
 from mmjax.pretrained.pretrained import Pretrained, load
+from mmjax.pretrained.sounds import Waveforms
 
-__all__ = ["Pictures", "Pretrained", "PretrainedCLIP", "Texts", "load"]
+__all__ = ["Pictures", "Pretrained", "PretrainedCLIP", "Texts", "Waveforms", "load"]

@@ -20,6 +20,7 @@ from mmjax.pretrained.architecture import (
 )
 from mmjax.pretrained.clip import CLIP_IMAGE, CLIP_TEXT
 from mmjax.pretrained.names import Rule, batch_norm, convolution, layer_norm, linear
+from mmjax.pretrained.sound import SILERO_VAD
 
 
 def find(
@@ -340,4 +341,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "CLIP's image tower": CLIP_IMAGE,
     "CLIP's text tower": CLIP_TEXT,
     "EfficientNet-Lite0": Architecture(_is_efficientnet, _efficientnet, _efficientnet_rules),
+    "silero-vad": SILERO_VAD,
 }

@@ -15,8 +15,9 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mmjax.encoders import BERT, CLIPImage, CLIPText, ViT
+from mmjax.encoders import BERT, CLIPImage, CLIPText, SileroVAD, ViT
 from mmjax.encoders.backbone import Backbone, BackboneModule, ImageBackbone
+from mmjax.encoders.silero_vad import CHUNK, RATE
 from mmjax.errors import DataError
 from mmjax.pretrained.architecture import Description, Tensors
 from mmjax.pretrained.architectures import find
@@ -24,8 +25,10 @@ from mmjax.pretrained.clip import PretrainedCLIP, both_towers, split
 from mmjax.pretrained.names import Placed, place, published
 from mmjax.pretrained.positions import resized_positions
 from mmjax.pretrained.preprocessing import Pictures, Texts, pictures_of
+from mmjax.pretrained.sounds import Waveforms
 from mmjax.structs import Features, Modality
 
+Preprocessing = Pictures | Texts | Waveforms
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 TABLES_OF_WORDS = ("word_embeddings.weight", "token_embedding.weight")
 SIDE = 224  # of the images, in pixels, where nothing else says it
@@ -38,8 +41,8 @@ class Pretrained:
     Attributes:
         encoder: their encoder, as an experiment's model takes it; without the classification layer.
         module: the module that holds the weights, with the classification layer if there is one.
-        shape: of one input: (height, width, 3), or (the most word pieces,).
-        preprocessing: from raw pictures or texts to inputs; None if nothing tells how.
+        shape: of one input: (height, width, 3), (the most word pieces,), or (the fewest samples,).
+        preprocessing: from raw pictures, texts or sound to inputs; None if nothing tells how.
         where: the file that they were read from.
         placed: published name -> where it went in the module.
         left_out: published name -> tensor that the module does not have.
@@ -48,13 +51,13 @@ class Pretrained:
     encoder: Backbone
     module: BackboneModule
     shape: tuple[int, ...]
-    preprocessing: Pictures | Texts | None
+    preprocessing: Preprocessing | None
     where: Path
     placed: Mapping[str, Placed]
     left_out: Mapping[str, np.ndarray]
 
     def preprocess(self, raw: Any, **options: Any) -> np.ndarray:
-        """Raw pictures or texts to inputs; see `Pictures` and `Texts`.
+        """Raw pictures, texts or sound to inputs; see `Pictures`, `Texts` and `Waveforms`.
 
         Raises:
             DataError: nothing beside the weights tells how, or an example cannot be read.
@@ -71,20 +74,22 @@ class Pretrained:
         """The tokens and which of them are valid, of preprocessed inputs.
 
         Args:
-            inputs: what `preprocess` gives: [B, height, width, 3] or ids [B, L].
-            mask: [B, L] valid positions of texts; None: the ids that are not 0 (CLIP: those up to
-                the end of the text).
+            inputs: what `preprocess` gives: [B, height, width, 3], ids [B, L], or waveforms [B, S].
+            mask: valid positions [B, L] of texts or [B, S] of waveforms; None: the ids that are not
+                0 (CLIP: those up to the end of the text), the samples that are not NaN.
 
         Raises:
             DataError: the shape, the type or an id is not one that the weights read.
         """
         inputs = self._checked(np.asarray(inputs))
+        if mask is None and isinstance(self.encoder, SileroVAD):
+            mask = ~np.isnan(inputs)
         if mask is not None:
             mask = np.asarray(mask).astype(bool)
             if mask.shape != inputs.shape:
                 raise DataError(
                     f"The mask is {mask.shape}, but the inputs are {inputs.shape}: a mask is for "
-                    "texts, with one value for each id."
+                    "texts and sound, with one value for each id or sample."
                 )
         return _features(*self._parts, jnp.asarray(inputs), mask)
 
@@ -103,12 +108,27 @@ class Pretrained:
     def logits(self, inputs: Any, mask: Any = None) -> jax.Array:
         """The class logits [B, classes] of preprocessed inputs; see `features`.
 
+        Of silero-vad: the logits of speech [B, T], one for each chunk.
+
         Raises:
             DataError: the weights have no classification layer; else as `features`.
         """
         if not hasattr(self.module, "classifier"):
             raise DataError(f"The weights in {self.where} have no classification layer.")
         return _logits(*self._parts, self.features(inputs, mask))
+
+    def speech(self, inputs: Any, mask: Any = None) -> jax.Array:
+        """The probability of speech in each chunk, [B, T]; 0 in those that are not valid.
+
+        For sound that comes in pieces, `module.listen` goes on from what was heard before.
+
+        Raises:
+            DataError: the weights are of no voice activity detector; else as `features`.
+        """
+        if not isinstance(self.encoder, SileroVAD):
+            raise DataError(f"The weights in {self.where} do not tell speech: use silero-vad.")
+        features = self.features(inputs, mask)
+        return jnp.where(features.mask, nnx.sigmoid(_logits(*self._parts, features)), 0)
 
     def export(self, file: str | Path) -> None:
         """Writes the weights, as they are now, to a safetensors file with the published names.
@@ -132,14 +152,19 @@ class Pretrained:
             good = inputs.ndim == 2 and 1 <= inputs.shape[1] <= self.shape[0] and integer
             if good and inputs.size:
                 self._check_ids(inputs)
+        elif isinstance(self.encoder, SileroVAD):
+            reads, kind = f"at least {self.shape[0]}", "a floating type"
+            good = inputs.ndim == 2 and inputs.shape[1] >= self.shape[0]
+            good = good and np.issubdtype(inputs.dtype, np.floating)
         else:
             reads, kind = ", ".join(map(str, self.shape)), "a floating type"
             good = inputs.shape[1:] == self.shape and np.issubdtype(inputs.dtype, np.floating)
+        images = isinstance(self.encoder, ImageBackbone)
         if not good:
             raise DataError(
                 f"The inputs are {inputs.shape} of {inputs.dtype}, but these weights read [B, "
-                f"{reads}] of {kind}: use what `preprocess` gives, or load them with "
-                "image_size=(height, width)."
+                f"{reads}] of {kind}: use what `preprocess` gives"
+                + (", or load them with image_size=(height, width)." if images else ".")
             )
         return inputs
 
@@ -220,7 +245,7 @@ def _loaded(
 ) -> Pretrained:
     """The weights of one encoder; see `load`."""
     config, rules_of = find(tensors, description, str(file))
-    process: Pictures | Texts | None
+    process: Preprocessing | None
     if isinstance(config, BERT | CLIPText):
         longest = config.positions
         if isinstance(config, BERT):
@@ -231,16 +256,19 @@ def _loaded(
         process = Texts(tokenizer, longest) if tokenizer and tokenizer.exists() else None
         words = next(len(x) for name, x in tensors.items() if name.endswith(TABLES_OF_WORDS))
         modality = Modality("text", (config.positions,), vocabulary=words)
+    elif isinstance(config, SileroVAD):
+        modality = Modality("audio", (CHUNK,), sample_rate=RATE)
+        process = Waveforms(RATE, least=CHUNK)
     else:
         assert isinstance(config, ImageBackbone)
-        process = preprocessing or pictures_of(
+        process = pictures = preprocessing or pictures_of(
             description, _json(folder, "preprocessor_config.json")
         )
-        if process and image_size:
-            process = _resized(process, image_size)
-        size = image_size or (process.size if process else (SIDE, SIDE))
-        if process:
-            config = dataclasses.replace(config, mean=process.mean, std=process.std)
+        if pictures and image_size:
+            pictures = _resized(pictures, image_size)
+        size = image_size or (pictures.size if pictures else (SIDE, SIDE))
+        if pictures:
+            config = dataclasses.replace(config, mean=pictures.mean, std=pictures.std)
         modality = Modality("image", (*size, 3))
         if isinstance(config, ViT | CLIPImage):
             tensors = resized_positions(tensors, config, size)

@@ -22,6 +22,7 @@ from mmjax.encoders import (
     CLIPText,
     LeNet,
     LogMelCNN,
+    SileroVAD,
     TextTransformer,
     ViT,
 )
@@ -58,6 +59,7 @@ CASES = {
         AudioTransformer(width=8, layers=1, heads=2, patch=(4, 4), stride=(2, 4), bands=8),
         AUDIO,
     ),
+    "silero_vad": (SileroVAD(), Modality("audio", (1_200,), sample_rate=16_000)),
     "mfcc_gru": (MFCCGRU(coefficients=5, width=6, bands=8), AUDIO),
     "lstm": (LSTM(width=6), TEXT),
     "text_transformer": (TextTransformer(width=8, layers=1, heads=2), TEXT),

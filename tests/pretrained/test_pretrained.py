@@ -254,6 +254,7 @@ def test_bad_inputs_are_told(bert):
 def test_transforms_are_undone(name):
     side = int(name[-1]) if name[-1].isdigit() else 1
     shape = {"same": (5,), "linear": (5, 3), "convolution": (5, 3, 2, 4)}.get(name)
+    shape = shape or {"convolution of time": (5, 3, 2), "pointwise": (5, 3, 1)}.get(name)
     shape = shape or ((5, 3, side, side) if "convolved" in name else (5, 3 * side * side))
     x = np.random.default_rng(0).standard_normal(shape)
     there = TRANSFORMS[name].ours(x)
