@@ -45,6 +45,7 @@ class Case(NamedTuple):
         size: height and width of the images; (words,) of texts.
         gradients: whether to compare the gradients of all parameters.
         end: the id of the end of a text, which is the padding too; 0: texts have no such id.
+        of_images: whether a size of two numbers is that of images; else of filter banks.
     """
 
     make: Callable[[], Any]
@@ -53,6 +54,7 @@ class Case(NamedTuple):
     size: tuple[int, ...]
     gradients: bool = False
     end: int = 0
+    of_images: bool = True
 
 
 def torchvision() -> types.ModuleType:
@@ -174,6 +176,24 @@ def clip_text(**sizes: Any) -> Case:
     return Case(make, config.to_dict(), clip_text_outputs, (24,), True, end)
 
 
+def ast_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of transformers' AST with its classification layer."""
+    y = model.audio_spectrogram_transformer(x)
+    logits = model(x).logits
+    return {"tokens": y.last_hidden_state, "pooled": y.pooler_output, "logits": logits}
+
+
+def ast(**sizes: Any) -> Case:
+    """AST of transformers, on filter banks."""
+    torchvision()  # which transformers imports
+    from transformers import ASTConfig, ASTForAudioClassification
+
+    config = ASTConfig(**sizes)
+    size = (config.max_length, config.num_mel_bins)
+    make = lambda: ASTForAudioClassification(config)  # noqa: E731
+    return Case(make, config.to_dict(), ast_outputs, size, True, of_images=False)
+
+
 def timm_model(name: str, size: int, **options: Any) -> Case:
     """A model of timm."""
     torchvision()
@@ -217,6 +237,7 @@ FULL: dict[str, Callable[[], Case]] = {
         **{"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24},
         **{"num_attention_heads": 16, "patch_size": 14, "projection_dim": 768},
     ),
+    "ast (10-10, AudioSet's 527 classes)": lambda: ast(num_labels=527),
     "vit_base_patch16_224 (timm)": lambda: timm_model("vit_base_patch16_224", 224),
     "vit_tiny_patch16_224 (timm)": lambda: timm_model("vit_tiny_patch16_224", 224),
     "vit_large_patch16_224 (timm)": lambda: timm_model("vit_large_patch16_224", 224),
@@ -269,12 +290,15 @@ def compare(case: Case, folder: Path) -> dict[str, float]:
     model = randomised(case.make())
     tensors = written(model, folder)
     (folder / "config.json").write_text(json.dumps(case.description))
-    of_images = len(case.size) == 2
+    of_images, of_sound = len(case.size) == 2 and case.of_images, not case.of_images
     ours = mmjax.pretrained.load(folder, image_size=case.size if of_images else None)
     random, mask = np.random.default_rng(0), None
     if of_images:
         inputs = random.standard_normal((2, *case.size, 3)).astype(np.float32)
         theirs_in = torch.tensor(inputs.transpose(0, 3, 1, 2)).contiguous()
+    elif of_sound:
+        inputs = random.standard_normal((2, *case.size)).astype(np.float32)
+        theirs_in = torch.tensor(inputs)
     else:
         inputs = random.integers(1, case.description["vocab_size"], (3, *case.size), dtype=np.int32)
         mask = np.arange(case.size[0]) < np.array([[case.size[0]], [7], [1]])

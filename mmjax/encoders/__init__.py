@@ -1,5 +1,6 @@
 """Encoders: one file per family, each from one modality to `Features`."""
 
+from mmjax.encoders.audio_spectrogram_transformer import AST
 from mmjax.encoders.audio_transformer import AudioTransformer
 from mmjax.encoders.bert import BERT
 from mmjax.encoders.clip import CLIPImage, CLIPText
@@ -21,6 +22,7 @@ from mmjax.encoders.vgg import VGG, AlexNet
 from mmjax.encoders.vit import ViT
 
 __all__ = [
+    "AST",
     "BERT",
     "CRNN",
     "LSTM",

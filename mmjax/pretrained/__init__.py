@@ -7,6 +7,6 @@ minilm.pooled(minilm.preprocess(["A dog runs."]))       # [1, 384]
 from mmjax.pretrained.clip import PretrainedCLIP
 from mmjax.pretrained.preprocessing import Pictures, Texts
 from mmjax.pretrained.pretrained import Pretrained, load
-from mmjax.pretrained.sounds import Waveforms
+from mmjax.pretrained.sounds import FilterBanks, Waveforms
 
-__all__ = ["Pictures", "Pretrained", "PretrainedCLIP", "Texts", "Waveforms", "load"]
+__all__ = ["FilterBanks", "Pictures", "Pretrained", "PretrainedCLIP", "Texts", "Waveforms", "load"]

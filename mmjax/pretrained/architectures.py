@@ -20,7 +20,7 @@ from mmjax.pretrained.architecture import (
 )
 from mmjax.pretrained.clip import CLIP_IMAGE, CLIP_TEXT
 from mmjax.pretrained.names import Rule, batch_norm, convolution, layer_norm, linear
-from mmjax.pretrained.sound import SILERO_VAD
+from mmjax.pretrained.sound import AUDIO_SPECTROGRAM, SILERO_VAD
 
 
 def find(
@@ -341,5 +341,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "CLIP's image tower": CLIP_IMAGE,
     "CLIP's text tower": CLIP_TEXT,
     "EfficientNet-Lite0": Architecture(_is_efficientnet, _efficientnet, _efficientnet_rules),
+    "AST": AUDIO_SPECTROGRAM,
     "silero-vad": SILERO_VAD,
 }

@@ -15,7 +15,7 @@ from flax import nnx
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mmjax.encoders import BERT, CLIPImage, CLIPText, SileroVAD, ViT
+from mmjax.encoders import AST, BERT, CLIPImage, CLIPText, SileroVAD, ViT
 from mmjax.encoders.backbone import Backbone, BackboneModule, ImageBackbone
 from mmjax.encoders.silero_vad import CHUNK, RATE
 from mmjax.errors import DataError
@@ -23,12 +23,12 @@ from mmjax.pretrained.architecture import Description, Tensors
 from mmjax.pretrained.architectures import find
 from mmjax.pretrained.clip import PretrainedCLIP, both_towers, split
 from mmjax.pretrained.names import Placed, place, published
-from mmjax.pretrained.positions import resized_positions
+from mmjax.pretrained.positions import resized_positions, sound_positions
 from mmjax.pretrained.preprocessing import Pictures, Texts, pictures_of
-from mmjax.pretrained.sounds import Waveforms
+from mmjax.pretrained.sounds import FilterBanks, Waveforms, filter_banks_of
 from mmjax.structs import Features, Modality
 
-Preprocessing = Pictures | Texts | Waveforms
+Preprocessing = Pictures | Texts | Waveforms | FilterBanks
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 TABLES_OF_WORDS = ("word_embeddings.weight", "token_embedding.weight")
 SIDE = 224  # of the images, in pixels, where nothing else says it
@@ -41,7 +41,8 @@ class Pretrained:
     Attributes:
         encoder: their encoder, as an experiment's model takes it; without the classification layer.
         module: the module that holds the weights, with the classification layer if there is one.
-        shape: of one input: (height, width, 3), (the most word pieces,), or (the fewest samples,).
+        shape: of one input: (height, width, 3), (the most word pieces,), (the fewest samples,),
+            or of an AST (frames, bands).
         preprocessing: from raw pictures, texts or sound to inputs; None if nothing tells how.
         where: the file that they were read from.
         placed: published name -> where it went in the module.
@@ -57,7 +58,9 @@ class Pretrained:
     left_out: Mapping[str, np.ndarray]
 
     def preprocess(self, raw: Any, **options: Any) -> np.ndarray:
-        """Raw pictures, texts or sound to inputs; see `Pictures`, `Texts` and `Waveforms`.
+        """Raw pictures, texts or sound to inputs.
+
+        See `Pictures`, `Texts`, `Waveforms` and `FilterBanks`.
 
         Raises:
             DataError: nothing beside the weights tells how, or an example cannot be read.
@@ -74,7 +77,8 @@ class Pretrained:
         """The tokens and which of them are valid, of preprocessed inputs.
 
         Args:
-            inputs: what `preprocess` gives: [B, height, width, 3], ids [B, L], or waveforms [B, S].
+            inputs: what `preprocess` gives: [B, height, width, 3], ids [B, L], waveforms [B, S],
+                or of an AST [B, frames, bands].
             mask: valid positions [B, L] of texts or [B, S] of waveforms; None: the ids that are not
                 0 (CLIP: those up to the end of the text), the samples that are not NaN.
 
@@ -205,6 +209,7 @@ def load(
     *,
     image_size: tuple[int, int] | None = None,
     preprocessing: Pictures | None = None,
+    frames: int | None = None,
 ) -> Pretrained | PretrainedCLIP:
     """Loads published weights exactly, and says what was loaded.
 
@@ -215,6 +220,8 @@ def load(
         image_size: height and width of the inputs; None: those of the preprocessing, else 224.
             Positions are interpolated.
         preprocessing: of pictures, where nothing beside the weights tells it.
+        frames: of the filter banks of an AST, 10 ms each; None: as published. The first positions
+            are kept, or they are interpolated.
 
     Returns:
         The weights; of a CLIP with both towers, a `PretrainedCLIP`. Nothing is downloaded.
@@ -228,7 +235,7 @@ def load(
     # Beside a file that was named by itself, the other files may be of other weights.
     folder_of_it = file.parent if path.is_dir() else None
     description, tensors = _json(folder_of_it, "config.json"), _tensors(file)
-    options = (file, folder_of_it, description, image_size, preprocessing)
+    options = (file, folder_of_it, description, image_size, preprocessing, frames)
     if not both_towers(tensors, description):
         return _loaded(tensors, *options)
     image, text, scale = split(tensors, str(file))
@@ -242,6 +249,7 @@ def _loaded(
     description: Description,
     image_size: tuple[int, int] | None,
     preprocessing: Pictures | None,
+    frames: int | None,
 ) -> Pretrained:
     """The weights of one encoder; see `load`."""
     config, rules_of = find(tensors, description, str(file))
@@ -256,6 +264,14 @@ def _loaded(
         process = Texts(tokenizer, longest) if tokenizer and tokenizer.exists() else None
         words = next(len(x) for name, x in tensors.items() if name.endswith(TABLES_OF_WORDS))
         modality = Modality("text", (config.positions,), vocabulary=words)
+    elif isinstance(config, AST):
+        config, banks = filter_banks_of(config, _json(folder, "preprocessor_config.json"), file)
+        if frames:
+            tensors = sound_positions(tensors, config, frames)
+            config = dataclasses.replace(config, frames=frames)
+            banks = banks and FilterBanks(config)
+        process = banks
+        modality = Modality("audio", (config.samples,), sample_rate=config.sample_rate)
     elif isinstance(config, SileroVAD):
         modality = Modality("audio", (CHUNK,), sample_rate=RATE)
         process = Waveforms(RATE, least=CHUNK)
@@ -292,7 +308,8 @@ def _loaded(
         file=sys.stderr,
     )
     encoder = dataclasses.replace(config, classes=0)
-    return Pretrained(encoder, module, modality.shape, process, file, placed, left_out)
+    shape = (config.frames, config.bands) if isinstance(config, AST) else modality.shape
+    return Pretrained(encoder, module, shape, process, file, placed, left_out)
 
 
 def _sentence(config: BERT, folder: Path | None) -> BERT:

@@ -1,14 +1,16 @@
 """From raw sound to the inputs that published weights expect."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from mmjax.audio import resample
 from mmjax.data.wav import read_sound
+from mmjax.encoders import AST
 from mmjax.errors import ConfigError, DataError
 
 Sound = str | Path | np.ndarray
@@ -95,3 +97,69 @@ class Waveforms:
         if not np.isfinite(samples).all():
             raise DataError(f"Clip {index} has samples that are not finite: repair it.")
         return samples.astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class FilterBanks:
+    """The preprocessing of an AST: Kaldi filter banks on the device, cut or filled up with zeros.
+
+    Attributes:
+        encoder: says the sample rate, the sizes, the mean and the deviation.
+    """
+
+    encoder: AST
+
+    def __call__(
+        self, raw: Sound | Sequence[Sound], *, sample_rate: int | None = None
+    ) -> np.ndarray:
+        """Clips to [B, frames, bands] float32; see `Waveforms` for the arguments and errors."""
+        encoder = self.encoder
+        waveforms = Waveforms(encoder.sample_rate, least=encoder.frame_length)
+        clips = waveforms.clips(raw, sample_rate=sample_rate)
+        rows = np.zeros((len(clips), encoder.samples), np.float32)
+        mask = np.zeros(rows.shape, bool)
+        for row, valid, clip in zip(rows, mask, clips, strict=True):
+            size = min(len(clip), encoder.samples)
+            row[:size], valid[:size] = clip[:size], True
+        return np.asarray(_spectrogram(encoder, rows, mask)[0])
+
+
+_spectrogram = jax.jit(AST.spectrogram, static_argnums=0)
+
+
+def filter_banks_of(
+    encoder: AST, processor: Mapping[str, Any], where: Path
+) -> tuple[AST, FilterBanks | None]:
+    """The encoder with the sample rate, mean and deviation of its sound, and its preprocessing.
+
+    Args:
+        encoder: of config.json.
+        processor: `preprocessor_config.json`; empty where there is none.
+        where: the weights, for the error.
+
+    Raises:
+        DataError: it is of other sizes than the weights, or incomplete.
+    """
+    if not processor:
+        return encoder, None
+    try:
+        plain = not processor.get("do_normalize", True)
+        sizes = (int(processor["max_length"]), int(processor["num_mel_bins"]))
+        encoder = dataclasses.replace(
+            encoder,
+            sample_rate=int(processor["sampling_rate"]),
+            mean=0.0 if plain else float(processor["mean"]),
+            std=0.5 if plain else float(processor["std"]),  # it is divided by twice this
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"The preprocessor_config.json beside {where} is incomplete ({error!r}): copy it again "
+            "from where the weights were published."
+        ) from None
+    if sizes != (encoder.frames, encoder.bands):
+        raise DataError(
+            f"The preprocessor_config.json beside {where} is for {sizes[0]} frames and {sizes[1]} "
+            f"bands, but config.json says {encoder.frames} and {encoder.bands}: copy both again "
+            "from where the weights were published."
+        )
+    return encoder, FilterBanks(encoder)

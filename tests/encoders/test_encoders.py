@@ -12,6 +12,7 @@ from parameters import direction, filled
 from mmjax.audio import LIBROSA
 from mmjax.data import Modality
 from mmjax.encoders import (
+    AST,
     BERT,
     CRNN,
     LSTM,
@@ -60,6 +61,10 @@ CASES = {
         AUDIO,
     ),
     "silero_vad": (SileroVAD(), Modality("audio", (1_200,), sample_rate=16_000)),
+    "ast": (
+        AST(8, 1, 2, 8, patch=4, stride=(2, 3), frames=13, bands=8, sample_rate=8_000),
+        AUDIO,
+    ),
     "mfcc_gru": (MFCCGRU(coefficients=5, width=6, bands=8), AUDIO),
     "lstm": (LSTM(width=6), TEXT),
     "text_transformer": (TextTransformer(width=8, layers=1, heads=2), TEXT),
