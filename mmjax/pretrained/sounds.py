@@ -116,12 +116,13 @@ class FilterBanks:
         encoder = self.encoder
         waveforms = Waveforms(encoder.sample_rate, least=encoder.frame_length)
         clips = waveforms.clips(raw, sample_rate=sample_rate)
-        rows = np.zeros((len(clips), encoder.samples), np.float32)
+        rows = np.zeros((len(clips), encoder.samples))  # float64, as the published code has it
         mask = np.zeros(rows.shape, bool)
         for row, valid, clip in zip(rows, mask, clips, strict=True):
             size = min(len(clip), encoder.samples)
             row[:size], valid[:size] = clip[:size], True
-        return np.asarray(_spectrogram(encoder, rows, mask)[0])
+        with jax.enable_x64(True):
+            return np.asarray(_spectrogram(encoder, rows, mask)[0], np.float32)
 
 
 _spectrogram = jax.jit(AST.spectrogram, static_argnums=0)

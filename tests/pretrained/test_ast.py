@@ -151,7 +151,12 @@ def test_filter_banks_of_real_clips(torch, data_folder):
     clips = Waveforms(16_000, least=400).clips(files)
     expected = theirs(clips, sampling_rate=16_000, return_tensors="np")["input_values"]
     assert ours.shape == expected.shape == (len(files), 1024, 128)
-    np.testing.assert_allclose(ours, expected, atol=1e-4)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+    # 1e-3 in float32: bands near the floor, beside loud sound, have rounding errors.
+    samples = np.stack([np.resize(clip, 16_000) for clip in clips])
+    again, _ = AST(frames=98).spectrogram(jnp.asarray(samples), None)
+    expected = theirs(list(samples), sampling_rate=16_000, return_tensors="np")["input_values"]
+    np.testing.assert_allclose(again, expected[:, :98], atol=1e-3)
 
 
 def test_filter_bank_by_hand():
