@@ -44,6 +44,8 @@ class Case(NamedTuple):
         outputs: PyTorch's model and inputs -> {"tokens", "pooled", "logits"}, those that it has.
         size: height and width of the images; (words,) of texts.
         gradients: whether to compare the gradients of all parameters.
+        end: the id of the end of a text, which is the padding too; 0: texts have no such id.
+        of_images: whether a size of two numbers is that of images; else of filter banks.
     """
 
     make: Callable[[], Any]
@@ -51,6 +53,8 @@ class Case(NamedTuple):
     outputs: Callable[[Any, torch.Tensor, torch.Tensor | None], dict[str, torch.Tensor]]
     size: tuple[int, ...]
     gradients: bool = False
+    end: int = 0
+    of_images: bool = True
 
 
 def torchvision() -> types.ModuleType:
@@ -137,6 +141,59 @@ def vit(size: tuple[int, int], **sizes: Any) -> Case:
     return Case(lambda: ViTModel(config), config.to_dict(), vit_outputs, size, same)
 
 
+def clip_image_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of transformers' CLIP."""
+    y = model(pixel_values=x, interpolate_pos_encoding=True)
+    return {"tokens": y.last_hidden_state, "pooled": y.image_embeds}
+
+
+def clip_text_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of transformers' CLIP."""
+    y = model(input_ids=x, attention_mask=mask)
+    return {"tokens": y.last_hidden_state, "pooled": y.text_embeds}
+
+
+def clip_image(size: tuple[int, int], **sizes: Any) -> Case:
+    """The image tower of transformers' CLIP, on images of a size."""
+    torchvision()  # which transformers imports
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(**sizes)
+    same = size == (config.image_size,) * 2
+    make = lambda: CLIPVisionModelWithProjection(config)  # noqa: E731
+    return Case(make, config.to_dict(), clip_image_outputs, size, same)
+
+
+def clip_text(**sizes: Any) -> Case:
+    """The text tower of transformers' CLIP; of `eos_token_id` 2, the end is the highest id."""
+    torchvision()  # which transformers imports
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig(**sizes)
+    old = config.eos_token_id == 2
+    end = config.vocab_size - 1 if old else config.eos_token_id
+    make = lambda: CLIPTextModelWithProjection(config)  # noqa: E731
+    return Case(make, config.to_dict(), clip_text_outputs, (24,), True, end)
+
+
+def ast_outputs(model: Any, x: torch.Tensor, mask: Any) -> dict[str, torch.Tensor]:
+    """Of transformers' AST with its classification layer."""
+    y = model.audio_spectrogram_transformer(x)
+    logits = model(x).logits
+    return {"tokens": y.last_hidden_state, "pooled": y.pooler_output, "logits": logits}
+
+
+def ast(**sizes: Any) -> Case:
+    """AST of transformers, on filter banks."""
+    torchvision()  # which transformers imports
+    from transformers import ASTConfig, ASTForAudioClassification
+
+    config = ASTConfig(**sizes)
+    size = (config.max_length, config.num_mel_bins)
+    make = lambda: ASTForAudioClassification(config)  # noqa: E731
+    return Case(make, config.to_dict(), ast_outputs, size, True, of_images=False)
+
+
 def timm_model(name: str, size: int, **options: Any) -> Case:
     """A model of timm."""
     torchvision()
@@ -171,6 +228,16 @@ FULL: dict[str, Callable[[], Case]] = {
     "bert-base": bert,
     "vit-base (transformers)": lambda: vit((224, 224)),
     "vit-base (transformers) at 192 x 256": lambda: vit((192, 256)),
+    "clip-vit-base-patch32, images": lambda: clip_image((224, 224)),
+    "clip-vit-base-patch32, images of 256 x 192": lambda: clip_image((256, 192)),
+    "clip-vit-base-patch32, texts": clip_text,
+    "clip-vit-base-patch32, texts (older config)": lambda: clip_text(eos_token_id=2),
+    "clip-vit-large-patch14, images": lambda: clip_image(
+        (224, 224),
+        **{"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24},
+        **{"num_attention_heads": 16, "patch_size": 14, "projection_dim": 768},
+    ),
+    "ast (10-10, AudioSet's 527 classes)": lambda: ast(num_labels=527),
     "vit_base_patch16_224 (timm)": lambda: timm_model("vit_base_patch16_224", 224),
     "vit_tiny_patch16_224 (timm)": lambda: timm_model("vit_tiny_patch16_224", 224),
     "vit_large_patch16_224 (timm)": lambda: timm_model("vit_large_patch16_224", 224),
@@ -223,15 +290,22 @@ def compare(case: Case, folder: Path) -> dict[str, float]:
     model = randomised(case.make())
     tensors = written(model, folder)
     (folder / "config.json").write_text(json.dumps(case.description))
-    of_images = len(case.size) == 2
+    of_images, of_sound = len(case.size) == 2 and case.of_images, not case.of_images
     ours = mmjax.pretrained.load(folder, image_size=case.size if of_images else None)
     random, mask = np.random.default_rng(0), None
     if of_images:
         inputs = random.standard_normal((2, *case.size, 3)).astype(np.float32)
         theirs_in = torch.tensor(inputs.transpose(0, 3, 1, 2)).contiguous()
+    elif of_sound:
+        inputs = random.standard_normal((2, *case.size)).astype(np.float32)
+        theirs_in = torch.tensor(inputs)
     else:
         inputs = random.integers(1, case.description["vocab_size"], (3, *case.size), dtype=np.int32)
         mask = np.arange(case.size[0]) < np.array([[case.size[0]], [7], [1]])
+        if case.end:
+            inputs[inputs >= case.end] = 1
+            inputs[~mask | ~np.roll(mask, -1, axis=1)] = case.end
+            inputs[0, :-1], inputs[0, -1] = np.minimum(inputs[0, :-1], case.end - 1), case.end
         theirs_in = torch.tensor(inputs).long()
     theirs_mask = None if mask is None else torch.tensor(mask).long()
     theirs = case.outputs(model, theirs_in, theirs_mask)

@@ -2,6 +2,7 @@
 
 from mmjax.audio.cepstra import cepstra, deltas, mfcc
 from mmjax.audio.convention import HTK, LIBROSA, Convention
+from mmjax.audio.kaldi import kaldi_fbank
 from mmjax.audio.resample import resample
 from mmjax.audio.spectrogram import frame_mask, frames, log_mel
 
@@ -13,6 +14,7 @@ __all__ = [
     "deltas",
     "frame_mask",
     "frames",
+    "kaldi_fbank",
     "log_mel",
     "mfcc",
     "resample",

@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -35,6 +35,8 @@ class Pictures:
         mean: subtracted from each channel of a picture in [0, 1].
         std: the result is divided by it; above 0.
         interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`, as Pillow has them.
+        half: where the crop begins if the margins cannot be equal: `even` rounds half a pixel to
+            the even one (torchvision, timm), `down` to the lower one (transformers).
     """
 
     size: tuple[int, int]
@@ -42,10 +44,13 @@ class Pictures:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"
+    half: Literal["even", "down"] = "even"
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
             raise unknown_name("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.half not in ("even", "down"):
+            raise unknown_name("rounding of a crop", self.half, ("even", "down"))
         sides = (*self.size, *(self.resize if isinstance(self.resize, tuple) else (self.resize,)))
         if min(sides) < 1 or not all(value > 0 for value in self.std):
             raise ConfigError(
@@ -92,7 +97,8 @@ class Pictures:
             shorter = min(picture.size)
             width, height = (max(1, int(self.resize * side / shorter)) for side in picture.size)
         picture = picture.resize((width, height), INTERPOLATIONS[self.interpolation])
-        top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
+        margins = (height - self.size[0], width - self.size[1])
+        top, left = (m // 2 if self.half == "down" else round(m / 2) for m in margins)
         # Beyond its edges, where the crop is larger than the picture, a picture is black.
         return np.asarray(picture.crop((left, top, left + self.size[1], top + self.size[0])))
 
@@ -168,7 +174,7 @@ def pictures_of(description: Mapping[str, Any], processor: Mapping[str, Any]) ->
     """
     try:
         if processor:
-            return _of_transformers(processor)
+            return _of_transformers(processor, str(description.get("model_type")))
         if isinstance(cfg := description.get("pretrained_cfg"), dict):
             return _of_timm(cfg)
     except (KeyError, TypeError, ValueError) as error:
@@ -197,7 +203,8 @@ def _of_timm(cfg: Mapping[str, Any]) -> Pictures:
     )
 
 
-def _of_transformers(processor: Mapping[str, Any]) -> Pictures:
+def _of_transformers(processor: Mapping[str, Any], model: str) -> Pictures:
+    clip = model.startswith("clip")  # it crops by default, and one number is the shorter side
     for step in ("do_resize", "do_rescale", "do_normalize"):
         if not processor.get(step, True):
             raise ValueError(f"{step} is off")
@@ -205,10 +212,11 @@ def _of_transformers(processor: Mapping[str, Any]) -> Pictures:
         raise ValueError("rescale_factor is not 1/255")
     size = processor["size"]
     if isinstance(size, int):
-        size = {"height": size, "width": size}
+        size = {"shortest_edge": size} if clip else {"height": size, "width": size}
     shorter = size.get("shortest_edge")
     resize = int(shorter) if shorter else (int(size["height"]), int(size["width"]))
-    crop = processor.get("crop_size", size) if processor.get("do_center_crop") else size
+    cropped = processor.get("do_center_crop", clip)
+    crop = processor.get("crop_size", size) if cropped else size
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
     names = {int(value): name for name, value in INTERPOLATIONS.items()}
     return Pictures(
@@ -217,6 +225,7 @@ def _of_transformers(processor: Mapping[str, Any]) -> Pictures:
         mean=tuple(map(float, processor["image_mean"])),
         std=tuple(map(float, processor["image_std"])),
         interpolation=names[int(processor["resample"])],
+        half="down",
     )
 
 

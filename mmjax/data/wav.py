@@ -1,4 +1,4 @@
-"""Reads WAV files of one channel, with strict checks."""
+"""Reads files of sound: WAV files of one channel, with strict checks, and others."""
 
 import io
 from pathlib import Path
@@ -10,6 +10,7 @@ from mmjax.data.files import read_bytes
 from mmjax.errors import DataError
 
 _GET_AGAIN = "download the original file again"
+WAV = (b"RIFF", b"RF64", b"BW64")
 _UNKNOWN = 0x7FFFF000  # from this size on, a header claims no number, but that it is unknown
 
 
@@ -31,20 +32,9 @@ def read_wav(path: Path, sample_rate: int) -> np.ndarray:
             several channels, another sample rate, or samples that are not finite or outside
             [-1, 1].
     """
-    data = read_bytes(path)
-    if not data:
-        raise DataError(f"{path} is empty (0 bytes): {_GET_AGAIN}.")
-    if data[:4] not in (b"RIFF", b"RF64", b"BW64") or data[8:12] != b"WAVE":
-        raise DataError(f"{path} is not a WAV file, although its name ends in .wav: {_GET_AGAIN}.")
-    try:
-        data = _whole(data)
-    except _CutShortError as error:
-        raise DataError(f"{path} is cut short ({error}): {_GET_AGAIN}.") from error
-    try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(".")
-        raise DataError(f"{path} is damaged ({reason}): {_GET_AGAIN}.") from error
+    if read_bytes(path)[:4] not in (*WAV, b""):
+        raise _no_wav(path)
+    samples, rate = read_sound(path)
     if samples.shape[1] != 1:
         raise DataError(f"{path} has {samples.shape[1]} channels: convert it to mono.")
     if rate != sample_rate:
@@ -54,6 +44,36 @@ def read_wav(path: Path, sample_rate: int) -> np.ndarray:
     if not np.all(np.abs(samples) <= 1):
         raise DataError(f"{path} has samples that are not in [-1, 1]: {_GET_AGAIN}.")
     return samples[:, 0]
+
+
+def read_sound(path: Path) -> tuple[np.ndarray, int]:
+    """The samples [S, channels] float32 and the sample rate, in Hz, of a file of sound.
+
+    WAV, FLAC, Ogg and what else libsndfile reads.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, or a WAV file that is cut short.
+    """
+    data = read_bytes(path)
+    if not data:
+        raise DataError(f"{path} is empty (0 bytes): {_GET_AGAIN}.")
+    if data[:4] in WAV:
+        if data[8:12] != b"WAVE":
+            raise _no_wav(path)
+        try:
+            data = _whole(data)
+        except _CutShortError as error:
+            raise DataError(f"{path} is cut short ({error}): {_GET_AGAIN}.") from error
+    try:
+        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.rstrip(".")
+        raise DataError(f"{path} is damaged ({reason}): {_GET_AGAIN}.") from error
+    return samples, rate
+
+
+def _no_wav(path: Path) -> DataError:
+    return DataError(f"{path} is not a WAV file, although its name ends in .wav: {_GET_AGAIN}.")
 
 
 class _CutShortError(Exception):

@@ -1,8 +1,10 @@
 """Encoders: one file per family, each from one modality to `Features`."""
 
+from mmjax.encoders.audio_spectrogram_transformer import AST
 from mmjax.encoders.audio_transformer import AudioTransformer
 from mmjax.encoders.bag_of_words import BagOfWords
 from mmjax.encoders.bert import BERT
+from mmjax.encoders.clip import CLIPImage, CLIPText
 from mmjax.encoders.crnn import CRNN
 from mmjax.encoders.efficientnet import EfficientNetLite0
 from mmjax.encoders.encoder import Encoder, EncoderModule, FeatureShape
@@ -18,6 +20,7 @@ from mmjax.encoders.resnet import ResNet
 from mmjax.encoders.sequence_cnn import SequenceCNN
 from mmjax.encoders.sequence_rnn import SequenceRNN
 from mmjax.encoders.sequence_transformer import SequenceTransformer
+from mmjax.encoders.silero_vad import SileroVAD
 from mmjax.encoders.table import TableEncoder
 from mmjax.encoders.text_transformer import TextTransformer
 from mmjax.encoders.tubelet_vit import TubeletViT
@@ -25,6 +28,7 @@ from mmjax.encoders.vgg import VGG, AlexNet
 from mmjax.encoders.vit import ViT
 
 __all__ = [
+    "AST",
     "BERT",
     "CRNN",
     "LSTM",
@@ -34,6 +38,8 @@ __all__ = [
     "AlexNet",
     "AudioTransformer",
     "BagOfWords",
+    "CLIPImage",
+    "CLIPText",
     "EfficientNetLite0",
     "Encoder",
     "EncoderModule",
@@ -47,6 +53,7 @@ __all__ = [
     "SequenceCNN",
     "SequenceRNN",
     "SequenceTransformer",
+    "SileroVAD",
     "TableEncoder",
     "TextTransformer",
     "TubeletViT",

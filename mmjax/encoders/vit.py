@@ -83,19 +83,30 @@ class ViT(ImageBackbone):
         return ViTModule(self, modality, dtype=dtype, rngs=rngs)
 
 
-class _Block(nnx.Module):
+class ViTBlock(nnx.Module):
     """x + attention(norm(x)), then x + dense(norm(x)), dropout on both branches."""
 
-    def __init__(self, config: ViT, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
-        width = config.width
-        self.norm1 = nnx.LayerNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
-        self.attention = Attention(width, config.heads, dtype=dtype, rngs=rngs, key_bias=True)
-        self.norm2 = nnx.LayerNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
-        self.up = nnx.Linear(width, config.hidden, dtype=dtype, rngs=rngs)
-        self.down = nnx.Linear(config.hidden, width, dtype=dtype, rngs=rngs)
-        self.dropout = checked_dropout(config.dropout)
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        dropout: float,
+        epsilon: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.norm1 = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.attention = Attention(width, heads, dtype=dtype, rngs=rngs, key_bias=True)
+        self.norm2 = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
+        self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
+        self.dropout = checked_dropout(dropout)
 
     def __call__(self, x: jax.Array, *, train: bool, rngs: nnx.Rngs | None) -> jax.Array:
+        """[B, T, D] to [B, T, D]; every token attends to every one."""
+
         def drop(y: jax.Array) -> jax.Array:
             return self.dropout(y, deterministic=not train, rngs=rngs)
 
@@ -128,7 +139,16 @@ class ViTModule(ImageModule):
         # The class token has a position of its own, the first.
         self.positions = small(1, patches + config.class_token, width)
         self.dropout = checked_dropout(config.dropout)
-        self.blocks = nnx.List(_Block(config, dtype=dtype, rngs=rngs) for _ in range(config.layers))
+        self.blocks = nnx.List(
+            ViTBlock(
+                *(width, config.heads, config.hidden),
+                dropout=config.dropout,
+                epsilon=config.epsilon,
+                dtype=dtype,
+                rngs=rngs,
+            )
+            for _ in range(config.layers)
+        )
         self.norm = nnx.LayerNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
         self.pooling, self.before = config.pooling, config.class_token + config.registers
         if config.pooling == "pooler":

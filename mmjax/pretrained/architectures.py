@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from mmjax.encoders import BERT, VGG, AlexNet, EfficientNetLite0, ResNet, ViT
 from mmjax.encoders.backbone import Backbone
@@ -12,24 +10,17 @@ from mmjax.encoders.efficientnet import GROUPS as EFFICIENTNET_GROUPS
 from mmjax.encoders.resnet import DEPTHS
 from mmjax.encoders.vgg import GROUPS as VGG_GROUPS
 from mmjax.errors import DataError
+from mmjax.pretrained.architecture import (
+    Architecture,
+    Description,
+    Tensors,
+    classes_of,
+    count,
+    needed,
+)
+from mmjax.pretrained.clip import CLIP_IMAGE, CLIP_TEXT
 from mmjax.pretrained.names import Rule, batch_norm, convolution, layer_norm, linear
-
-Tensors = Mapping[str, np.ndarray]
-Description = Mapping[str, Any]  # config.json
-
-
-class Architecture(NamedTuple):
-    """A family of published weights.
-
-    Attributes:
-        recognises: whether (the tensors, config.json) are of it.
-        config: their encoder.
-        rules: the table of names of that encoder.
-    """
-
-    recognises: Callable[[Tensors, Description], bool]
-    config: Callable[[Tensors, Description, str], Backbone]
-    rules: Callable[[Any], list[Rule]]
+from mmjax.pretrained.sound import AUDIO_SPECTROGRAM, SILERO_VAD
 
 
 def find(
@@ -61,26 +52,6 @@ def find(
     )
 
 
-def _needed(description: Description, key: str, where: str) -> Any:
-    if key not in description:
-        raise DataError(
-            f"The weights in {where} need a config.json beside them that says {key!r}: copy it "
-            "from where the weights were published."
-        )
-    return description[key]
-
-
-def _classes(tensors: Tensors, *names: str) -> int:
-    """The rows of the classification layer, whatever its name; 0 if there is none."""
-    return next((len(tensors[name]) for name in names if name in tensors), 0)
-
-
-def _count(tensors: Tensors, pattern: str) -> int:
-    """1 + the largest number in the names that fit, 0 if none does."""
-    found = (re.match(pattern, name) for name in tensors)
-    return max((int(match[1]) + 1 for match in found if match), default=0)
-
-
 # BERT: transformers' names, with or without the prefix `bert.` of its models with a head.
 
 
@@ -102,19 +73,19 @@ def _bert(tensors: Tensors, description: Description, where: str) -> BERT:
             f"The weights in {where} are of a BERT with relative positions or of a decoder: mmjax "
             "loads encoders with absolute positions."
         )
-    heads = _needed(description, "num_attention_heads", where)
+    heads = needed(description, "num_attention_heads", where)
     positions, width = bare["embeddings.position_embeddings.weight"].shape
     return BERT(
         width=width,
-        layers=_count(bare, r"encoder\.layer\.(\d+)\."),
+        layers=count(bare, r"encoder\.layer\.(\d+)\."),
         heads=heads,
         hidden=len(bare["encoder.layer.0.intermediate.dense.weight"]),
         positions=positions,
         segments=len(bare["embeddings.token_type_embeddings.weight"]),
         dropout=description.get("hidden_dropout_prob", 0.1),
-        epsilon=_needed(description, "layer_norm_eps", where),
+        epsilon=needed(description, "layer_norm_eps", where),
         pooling="pooler" if "pooler.dense.weight" in bare else "class",
-        classes=_classes(tensors, "classifier.weight"),
+        classes=classes_of(tensors, "classifier.weight"),
     )
 
 
@@ -160,7 +131,7 @@ def _is_vit(tensors: Tensors, description: Description) -> bool:
 def _vit(tensors: Tensors, description: Description, where: str) -> ViT:
     if "patch_embed.proj.weight" in tensors:
         kernel = tensors["patch_embed.proj.weight"]
-        name = str(_needed(description, "architecture", where))
+        name = str(needed(description, "architecture", where))
         if not re.match(r"vit_(tiny|small|base|large)_patch\d+_(reg\d+_)?\d+$", name):
             raise DataError(
                 f"The weights in {where} are of timm's {name!r}: of its vision transformers, mmjax "
@@ -175,12 +146,12 @@ def _vit(tensors: Tensors, description: Description, where: str) -> ViT:
             )
         return ViT(
             width=len(kernel),
-            layers=_count(tensors, r"blocks\.(\d+)\."),
+            layers=count(tensors, r"blocks\.(\d+)\."),
             heads=len(kernel) // 64,
             hidden=len(tensors["blocks.0.mlp.fc1.weight"]),
             patch=kernel.shape[-1],
             epsilon=1e-6,
-            classes=_classes(tensors, "head.weight"),
+            classes=classes_of(tensors, "head.weight"),
         )
     bare = {name.removeprefix("vit."): tensor for name, tensor in tensors.items()}
     kernel = bare["embeddings.patch_embeddings.projection.weight"]
@@ -191,14 +162,14 @@ def _vit(tensors: Tensors, description: Description, where: str) -> ViT:
         )
     return ViT(
         width=len(kernel),
-        layers=_count(bare, r"encoder\.layer\.(\d+)\."),
-        heads=_needed(description, "num_attention_heads", where),
+        layers=count(bare, r"encoder\.layer\.(\d+)\."),
+        heads=needed(description, "num_attention_heads", where),
         hidden=len(bare["encoder.layer.0.intermediate.dense.weight"]),
         patch=kernel.shape[-1],
         pooling="pooler" if "pooler.dense.weight" in bare else "class",
         dropout=description.get("hidden_dropout_prob", 0.0),
-        epsilon=_needed(description, "layer_norm_eps", where),
-        classes=_classes(tensors, "classifier.weight"),
+        epsilon=needed(description, "layer_norm_eps", where),
+        classes=classes_of(tensors, "classifier.weight"),
     )
 
 
@@ -242,11 +213,11 @@ def _is_resnet(tensors: Tensors, description: Description) -> bool:
 
 
 def _resnet(tensors: Tensors, description: Description, where: str) -> ResNet:
-    counts = tuple(_count(tensors, rf"layer{group}\.(\d+)\.") for group in (1, 2, 3, 4))
+    counts = tuple(count(tensors, rf"layer{group}\.(\d+)\.") for group in (1, 2, 3, 4))
     bottleneck = "layer1.0.conv3.weight" in tensors
     for depth, plan in DEPTHS.items():
         if plan == (counts, bottleneck):
-            return ResNet(depth=depth, classes=_classes(tensors, "fc.weight"))  # type: ignore[arg-type]
+            return ResNet(depth=depth, classes=classes_of(tensors, "fc.weight"))  # type: ignore[arg-type]
     raise DataError(
         f"The weights in {where} are of a residual network with {counts} blocks: mmjax loads "
         f"ResNet-{', -'.join(map(str, DEPTHS))}."
@@ -278,17 +249,17 @@ def _is_plain(tensors: Tensors, description: Description) -> bool:
 
 
 def _plain(tensors: Tensors, description: Description, where: str) -> VGG | AlexNet:
-    classes = _classes(tensors, "classifier.6.weight", "head.fc.weight")
+    classes = classes_of(tensors, "classifier.6.weight", "head.fc.weight")
     dense = "classifier.0.weight" in tensors or "pre_logits.fc1.weight" in tensors
     if tensors["features.0.weight"].shape[-1] == 11:
         return AlexNet(dense=dense or "classifier.1.weight" in tensors, classes=classes)
     batch_norm = "features.1.running_mean" in tensors
-    count = sum(name.startswith("features.") and x.ndim == 4 for name, x in tensors.items())
+    convolutions = sum(name.startswith("features.") and x.ndim == 4 for name, x in tensors.items())
     for depth, groups in VGG_GROUPS.items():
-        if sum(groups) == count:
+        if sum(groups) == convolutions:
             return VGG(depth=depth, batch_norm=batch_norm, dense=dense, classes=classes)  # type: ignore[arg-type]
     raise DataError(
-        f"The weights in {where} are of a VGG with {count} convolutions: mmjax loads "
+        f"The weights in {where} are of a VGG with {convolutions} convolutions: mmjax loads "
         f"VGG-{', -'.join(map(str, VGG_GROUPS))}."
     )
 
@@ -332,7 +303,7 @@ def _is_efficientnet(tensors: Tensors, description: Description) -> bool:
 
 
 def _efficientnet(tensors: Tensors, description: Description, where: str) -> EfficientNetLite0:
-    return EfficientNetLite0(classes=_classes(tensors, "_fc.weight", "classifier.weight"))
+    return EfficientNetLite0(classes=classes_of(tensors, "_fc.weight", "classifier.weight"))
 
 
 def _efficientnet_rules(config: EfficientNetLite0) -> list[Rule]:
@@ -367,5 +338,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ViT": Architecture(_is_vit, _vit, _vit_rules),
     "ResNet": Architecture(_is_resnet, _resnet, _resnet_rules),
     "VGG and AlexNet": Architecture(_is_plain, _plain, _plain_rules),
+    "CLIP's image tower": CLIP_IMAGE,
+    "CLIP's text tower": CLIP_TEXT,
     "EfficientNet-Lite0": Architecture(_is_efficientnet, _efficientnet, _efficientnet_rules),
+    "AST": AUDIO_SPECTROGRAM,
+    "silero-vad": SILERO_VAD,
 }

@@ -59,9 +59,9 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON file; {} if it is not there; a list under `list`."""
-    if not file.exists():
+def read_json(folder: Path | None, name: str) -> dict[str, Any]:
+    """A JSON file of the folder; {} if one of them is not there; a list under `list`."""
+    if folder is None or not (file := folder / name).exists():
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

@@ -56,6 +56,11 @@ TRANSFORMS: Mapping[str, Transform] = {
     "linear": Transform(lambda x: x.T, lambda x: x.T),  # [out, in] to [in, out]
     # [out, in, height, width] to [height, width, in, out]
     "convolution": Transform(lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)),
+    # [out, in, time] to [time, in, out], and with one step of time to [in, out]
+    "convolution of time": Transform(
+        lambda x: x.transpose(2, 1, 0), lambda x: x.transpose(2, 1, 0)
+    ),
+    "pointwise": Transform(lambda x: x.transpose(2, 1, 0)[0], lambda x: x.T[:, :, None]),
     "dense 6x6": _of_map(6),
     "dense 7x7": _of_map(7),
     "convolved dense 7x7": _of_map_convolution(7),
@@ -75,6 +80,14 @@ def convolution(name: str, path: str) -> list[Rule]:
     """The rules of a convolution, with or without a bias."""
     return [
         Rule(f"(?:{name})\\.weight", f"{path}.kernel", "convolution"),
+        Rule(f"(?:{name})\\.bias", f"{path}.bias"),
+    ]
+
+
+def convolution_of_time(name: str, path: str) -> list[Rule]:
+    """The rules of a convolution over one axis, with or without a bias."""
+    return [
+        Rule(f"(?:{name})\\.weight", f"{path}.kernel", "convolution of time"),
         Rule(f"(?:{name})\\.bias", f"{path}.bias"),
     ]
 

@@ -14,15 +14,21 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from mmjax.data.preprocessing import Pictures, Texts, pictures_of
-from mmjax.encoders import BERT
-from mmjax.encoders.backbone import BackboneModule, ImageBackbone
+from mmjax.encoders import AST, BERT, CLIPText, SileroVAD
+from mmjax.encoders.backbone import Backbone, BackboneModule, ImageBackbone
+from mmjax.encoders.silero_vad import CHUNK, RATE
 from mmjax.errors import DataError
+from mmjax.pretrained.architecture import Description, Tensors
 from mmjax.pretrained.architectures import find
+from mmjax.pretrained.clip import PretrainedCLIP, both_towers, split
 from mmjax.pretrained.files import read_json, read_tensors, sha256_of, weights_file
 from mmjax.pretrained.names import Placed, published
 from mmjax.pretrained.published import Published, dotted, leaves_of, placed_in
+from mmjax.pretrained.sounds import FilterBanks, Waveforms, filter_banks_of
 from mmjax.structs import Features, Modality
 
+Preprocessing = Pictures | Texts | Waveforms | FilterBanks
+TABLES_OF_WORDS = ("word_embeddings.weight", "token_embedding.weight")
 SIDE = 224  # of the images, in pixels, where nothing else says it
 
 
@@ -34,8 +40,9 @@ class Pretrained:
         encoder: what an experiment puts among its encoders to start from these weights; its own
             `encoder` is their architecture, without the classification layer.
         module: the module that holds the weights, with the classification layer if there is one.
-        shape: of one input: (height, width, 3), or (the most word pieces,).
-        preprocessing: from raw pictures or texts to inputs; None if nothing tells how.
+        shape: of one input: (height, width, 3), (the most word pieces,), (the fewest samples,),
+            or of an AST (frames, bands).
+        preprocessing: from raw pictures, texts or sound to inputs; None if nothing tells how.
         where: the file that they were read from.
         placed: published name -> where it went in the module.
         left_out: published name -> tensor that the module does not have.
@@ -44,13 +51,15 @@ class Pretrained:
     encoder: Published
     module: BackboneModule
     shape: tuple[int, ...]
-    preprocessing: Pictures | Texts | None
+    preprocessing: Preprocessing | None
     where: Path
     placed: Mapping[str, Placed]
     left_out: Mapping[str, np.ndarray]
 
     def preprocess(self, raw: Any, **options: Any) -> np.ndarray:
-        """Raw pictures or texts to inputs; see `Pictures` and `Texts`.
+        """Raw pictures, texts or sound to inputs.
+
+        See `Pictures`, `Texts`, `Waveforms` and `FilterBanks`.
 
         Raises:
             DataError: nothing beside the weights tells how, or an example cannot be read.
@@ -67,19 +76,23 @@ class Pretrained:
         """The tokens and which of them are valid, of preprocessed inputs.
 
         Args:
-            inputs: what `preprocess` gives: [B, height, width, 3] or ids [B, L].
-            mask: [B, L] valid positions of texts; None: the ids that are not 0.
+            inputs: what `preprocess` gives: [B, height, width, 3], ids [B, L], waveforms [B, S],
+                or of an AST [B, frames, bands].
+            mask: valid positions [B, L] of texts or [B, S] of waveforms; None: the ids that are not
+                0 (CLIP: those up to the end of the text), the samples that are not NaN.
 
         Raises:
             DataError: the shape, the type or an id is not one that the weights read.
         """
         inputs = self._checked(np.asarray(inputs))
+        if mask is None and isinstance(self.config, SileroVAD):
+            mask = ~np.isnan(inputs)
         if mask is not None:
             mask = np.asarray(mask).astype(bool)
             if mask.shape != inputs.shape:
                 raise DataError(
                     f"The mask is {mask.shape}, but the inputs are {inputs.shape}: a mask is for "
-                    "texts, with one value for each id."
+                    "texts and sound, with one value for each id or sample."
                 )
         return _features(*self._parts, jnp.asarray(inputs), mask)
 
@@ -88,11 +101,17 @@ class Pretrained:
         return self.features(inputs, mask).tokens
 
     def pooled(self, inputs: Any, mask: Any = None) -> jax.Array:
-        """The architecture's summary [B, D] of preprocessed inputs; see `features`."""
+        """The architecture's summary [B, D] of preprocessed inputs; see `features`.
+
+        Of CLIP: the projected embedding, which transformers' `get_image_features` and
+        `get_text_features` give; not divided by its norm.
+        """
         return _pooled(*self._parts, self.features(inputs, mask))
 
     def logits(self, inputs: Any, mask: Any = None) -> jax.Array:
         """The class logits [B, classes] of preprocessed inputs; see `features`.
+
+        Of silero-vad: the logits of speech [B, T], one for each chunk.
 
         Raises:
             DataError: the weights have no classification layer; else as `features`.
@@ -101,40 +120,76 @@ class Pretrained:
             raise DataError(f"The weights in {self.where} have no classification layer.")
         return _logits(*self._parts, self.features(inputs, mask))
 
+    def speech(self, inputs: Any, mask: Any = None) -> jax.Array:
+        """The probability of speech in each chunk, [B, T]; 0 in those that are not valid.
+
+        For sound that comes in pieces, `module.listen` goes on from what was heard before.
+
+        Raises:
+            DataError: the weights are of no voice activity detector; else as `features`.
+        """
+        if not isinstance(self.config, SileroVAD):
+            raise DataError(f"The weights in {self.where} do not tell speech: use silero-vad.")
+        features = self.features(inputs, mask)
+        return jnp.where(features.mask, nnx.sigmoid(_logits(*self._parts, features)), 0)
+
     def export(self, file: str | Path) -> None:
         """Writes the weights, as they are now, to a safetensors file with the published names.
 
         Positions that were interpolated for `image_size` are written as they were interpolated.
         """
-        save_file(published(leaves_of(self.module), self.placed, self.left_out), str(file))
+        save_file(self.published(), str(file))
+
+    def published(self) -> dict[str, np.ndarray]:
+        """Published name -> tensor, of the weights as they are now; see `export`."""
+        return published(leaves_of(self.module), self.placed, self.left_out)
+
+    @property
+    def config(self) -> Backbone:
+        """The architecture, without the classification layer."""
+        return self.encoder.encoder
 
     @functools.cached_property
     def _parts(self) -> tuple[Any, Any]:
         return nnx.split(self.module)
 
     def _checked(self, inputs: np.ndarray) -> np.ndarray:
-        if isinstance(self.encoder.encoder, ImageBackbone):
-            expected = (*self.shape, "a floating type")
-            good = inputs.shape[1:] == self.shape and np.issubdtype(inputs.dtype, np.floating)
-        else:
-            longest = self.shape[0]
-            expected = (f"up to {longest}", "an integer type")
+        if isinstance(self.config, BERT | CLIPText):
+            reads, kind = f"up to {self.shape[0]}", "an integer type"
             integer = np.issubdtype(inputs.dtype, np.integer)
-            good = inputs.ndim == 2 and 1 <= inputs.shape[1] <= longest and integer
-            words = self.module.embed.num_embeddings  # type: ignore[attr-defined]
-            if good and inputs.size and not 0 <= inputs.min() <= inputs.max() < words:
-                raise DataError(
-                    f"The ids go from {inputs.min()} to {inputs.max()}, but the vocabulary has "
-                    f"{words}: use the tokenizer of these weights."
-                )
+            good = inputs.ndim == 2 and 1 <= inputs.shape[1] <= self.shape[0] and integer
+            if good and inputs.size:
+                self._check_ids(inputs)
+        elif isinstance(self.config, SileroVAD):
+            reads, kind = f"at least {self.shape[0]}", "a floating type"
+            good = inputs.ndim == 2 and inputs.shape[1] >= self.shape[0]
+            good = good and np.issubdtype(inputs.dtype, np.floating)
+        else:
+            reads, kind = ", ".join(map(str, self.shape)), "a floating type"
+            good = inputs.shape[1:] == self.shape and np.issubdtype(inputs.dtype, np.floating)
+        images = isinstance(self.config, ImageBackbone)
         if not good:
-            *sides, kind = expected
             raise DataError(
                 f"The inputs are {inputs.shape} of {inputs.dtype}, but these weights read [B, "
-                f"{', '.join(map(str, sides))}] of {kind}: use what `preprocess` gives, or load "
-                "them with image_size=(height, width)."
+                f"{reads}] of {kind}: use what `preprocess` gives"
+                + (", or load them with image_size=(height, width)." if images else ".")
             )
         return inputs
+
+    def _check_ids(self, ids: np.ndarray) -> None:
+        words = self.module.embed.num_embeddings  # type: ignore[attr-defined]
+        if not 0 <= ids.min() <= ids.max() < words:
+            raise DataError(
+                f"The ids go from {ids.min()} to {ids.max()}, but the vocabulary has {words}: use "
+                "the tokenizer of these weights."
+            )
+        end = self.config.end if isinstance(self.config, CLIPText) else 0
+        endless = np.flatnonzero((ids != end).all(axis=-1) & (end > 0))
+        if endless.size:
+            raise DataError(
+                f"Text {endless[0]} has no end (id {end}), whose token is CLIP's summary: use what "
+                "`preprocess` gives."
+            )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -158,7 +213,8 @@ def load(
     *,
     image_size: tuple[int, int] | None = None,
     preprocessing: Pictures | None = None,
-) -> Pretrained:
+    frames: int | None = None,
+) -> Pretrained | PretrainedCLIP:
     """Loads published weights exactly, and says what was loaded.
 
     Args:
@@ -168,9 +224,11 @@ def load(
         image_size: height and width of the inputs; None: those of the preprocessing, else 224.
             Positions are interpolated.
         preprocessing: of pictures, where nothing beside the weights tells it.
+        frames: of the filter banks of an AST, 10 ms each; None: as published. The first positions
+            are kept, or they are interpolated.
 
     Returns:
-        The weights. Nothing is downloaded.
+        The weights; of a CLIP with both towers, a `PretrainedCLIP`. Nothing is downloaded.
 
     Raises:
         DataError: a file is missing, damaged, a pickle, or of another architecture than mmjax
@@ -178,35 +236,65 @@ def load(
     """
     path = Path(folder)
     file = weights_file(path)
-    beside = file.parent
     # Beside a file that was named by itself, the other files may be of other weights.
-    read = read_json if path.is_dir() else lambda file: {}
-    description, tensors = read(beside / "config.json"), read_tensors(file)
-    config, rules_of = find(tensors, description, str(file))
-    process: Pictures | Texts | None
-    if isinstance(config, BERT):
-        config = _sentence(config, beside, read)
-        longest = int(read(beside / "sentence_bert_config.json").get("max_seq_length", 0))
-        longest = min(longest or config.positions, config.positions)
-        tokenizer = beside / "tokenizer.json"
-        words = next(x for name, x in tensors.items() if name.endswith("word_embeddings.weight"))
+    folder_of_it = file.parent if path.is_dir() else None
+    description, tensors = read_json(folder_of_it, "config.json"), read_tensors(file)
+    options = (path, file, folder_of_it, description, image_size, preprocessing, frames)
+    if not both_towers(tensors, description):
+        return _loaded(tensors, *options)
+    image, text, scale = split(tensors, str(file))
+    return PretrainedCLIP(_loaded(image, *options), _loaded(text, *options), scale, file)
+
+
+def _loaded(
+    tensors: Tensors,
+    given: Path,
+    file: Path,
+    folder: Path | None,
+    description: Description,
+    image_size: tuple[int, int] | None,
+    preprocessing: Pictures | None,
+    frames: int | None,
+) -> Pretrained:
+    """The weights of one encoder; see `load`."""
+    found_config, rules_of = find(tensors, description, str(file))
+    config: Any = found_config
+    process: Preprocessing | None
+    if isinstance(config, BERT | CLIPText):
+        longest = config.positions
+        if isinstance(config, BERT):
+            config = _sentence(config, folder)
+            said = int(read_json(folder, "sentence_bert_config.json").get("max_seq_length", 0))
+            longest = min(said or longest, longest)
+        words = next(len(x) for name, x in tensors.items() if name.endswith(TABLES_OF_WORDS))
         process = None
-        if path.is_dir() and tokenizer.exists():
-            process = Texts(str(tokenizer), longest, sha256_of(tokenizer), len(words))
+        if folder and (folder / "tokenizer.json").exists():
+            tokenizer = folder / "tokenizer.json"
+            process = Texts(str(tokenizer), longest, sha256_of(tokenizer), words)
             process.tokenizer  # noqa: B018 - a damaged one is refused now
-        modality = Modality("text", (config.positions,), vocabulary=len(words))
+        modality = Modality("text", (config.positions,), vocabulary=words)
+    elif isinstance(config, AST):
+        config, banks = filter_banks_of(config, read_json(folder, "preprocessor_config.json"), file)
+        if frames:
+            config = dataclasses.replace(config, frames=frames)
+            banks = banks and FilterBanks(config)
+        process = banks
+        modality = Modality("audio", (config.samples,), sample_rate=config.sample_rate)
+    elif isinstance(config, SileroVAD):
+        modality = Modality("audio", (CHUNK,), sample_rate=RATE)
+        process = Waveforms(RATE, least=CHUNK)
     else:
         assert isinstance(config, ImageBackbone)
-        process = preprocessing or pictures_of(
-            description, read(beside / "preprocessor_config.json")
+        process = pictures = preprocessing or pictures_of(
+            description, read_json(folder, "preprocessor_config.json")
         )
-        if process and image_size:
-            process = _resized(process, image_size)
-        size = image_size or (process.size if process else (SIDE, SIDE))
-        if process:
-            config = dataclasses.replace(config, mean=process.mean, std=process.std)
+        if pictures and image_size:
+            pictures = _resized(pictures, image_size)
+        size = image_size or (pictures.size if pictures else (SIDE, SIDE))
+        if pictures:
+            config = dataclasses.replace(config, mean=pictures.mean, std=pictures.std)
         modality = Modality("image", (*size, 3))
-    module, found, placed = placed_in(config, modality, tensors, rules_of, file)
+    module, found, placed = placed_in(config, found_config, modality, tensors, rules_of, file)
     graph, state = nnx.split(module)
     filled = jax.tree_util.tree_map_with_path(
         lambda at, leaf: jnp.asarray(found[dotted(at)]), state
@@ -223,17 +311,18 @@ def load(
     )
     encoder = Published(
         encoder=dataclasses.replace(config, classes=0),
-        folder=str(folder),
+        folder=str(given),
         sha256=sha256_of(file),
         words=modality.vocabulary,
-        preprocessing=process,
+        preprocessing=process if isinstance(process, Pictures | Texts) else None,
     )
-    return Pretrained(encoder, module, modality.shape, process, file, placed, left_out)
+    shape = (config.frames, config.bands) if isinstance(config, AST) else modality.shape
+    return Pretrained(encoder, module, shape, process, file, placed, left_out)
 
 
-def _sentence(config: BERT, folder: Path, read: Any) -> BERT:
+def _sentence(config: BERT, folder: Path | None) -> BERT:
     """The summary of a sentence encoder, as sentence-transformers writes it beside the weights."""
-    pooling = read(folder / "1_Pooling" / "config.json")
+    pooling = read_json(folder, "1_Pooling/config.json")
     if not pooling:
         return config
     if not pooling.get("pooling_mode_mean_tokens"):
@@ -241,7 +330,7 @@ def _sentence(config: BERT, folder: Path, read: Any) -> BERT:
             f"The sentence encoder in {folder} pools otherwise than by the mean of its tokens, "
             "which mmjax does not do: remove 1_Pooling/config.json to use the pooler of BERT."
         )
-    modules = read(folder / "modules.json")
+    modules = read_json(folder, "modules.json")
     kinds = [str(module.get("type", "")) for module in modules.get("list", [])]
     unit = any(kind.endswith("Normalize") for kind in kinds)
     return dataclasses.replace(config, pooling="mean", unit=unit)

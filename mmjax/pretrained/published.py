@@ -11,13 +11,14 @@ import numpy as np
 from flax import nnx
 
 from mmjax.data.preprocessing import Pictures, Texts
-from mmjax.encoders import Encoder, ViT
+from mmjax.encoders import AST, CLIPImage, CLIPText, Encoder, ViT
 from mmjax.encoders.backbone import Backbone
 from mmjax.errors import ConfigError, DataError
 from mmjax.pretrained.architectures import find
+from mmjax.pretrained.clip import both_towers, split
 from mmjax.pretrained.files import read_json, read_tensors, sha256_of, weights_file
 from mmjax.pretrained.names import Placed, Rule, place
-from mmjax.pretrained.positions import resized_positions
+from mmjax.pretrained.positions import resized_positions, sound_positions
 from mmjax.structs import Modality
 
 
@@ -64,14 +65,15 @@ class Published(Encoder):
         if self.words:
             modality = dataclasses.replace(modality, vocabulary=self.words)
         module = self.encoder.build(modality, dtype=dtype, rngs=rngs)
-        module.published = _Origin(self, modality.shape)
+        module.published = _Origin(self, modality.shape, modality.sample_rate)
         return module
 
-    def values(self, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    def values(self, shape: tuple[int, ...], sample_rate: int = 0) -> dict[str, np.ndarray]:
         """Dotted path in the module -> the published value, float32.
 
         Args:
             shape: of one input; positions of images are interpolated for it.
+            sample_rate: of sound, in Hz.
 
         Raises:
             DataError: the weights are missing, damaged, not those of `sha256`, or do not fit.
@@ -83,8 +85,11 @@ class Published(Encoder):
                 f"The weights {file} are not those that the experiment names by their SHA-256: put "
                 "that file back, or load the weights again with mmjax.pretrained.load."
             )
-        tensors = read_tensors(file)
-        description = read_json(file.parent / "config.json") if path.is_dir() else {}
+        tensors: Mapping[str, np.ndarray] = read_tensors(file)
+        description = read_json(file.parent if path.is_dir() else None, "config.json")
+        if both_towers(tensors, description):
+            image, text, _ = split(tensors, str(file))
+            tensors = text if isinstance(self.encoder, CLIPText) else image
         found, rules_of = find(tensors, description, str(file))
         whole = dataclasses.replace(self.encoder, classes=found.classes)
         if type(whole) is not type(found):
@@ -92,8 +97,8 @@ class Published(Encoder):
                 f"The weights {file} are of {type(found).__name__}, but the experiment's encoder "
                 f"is {type(whole).__name__}: load the weights again with mmjax.pretrained.load."
             )
-        modality = Modality(self.kinds[0], shape, vocabulary=self.words)
-        _, values, _ = placed_in(whole, modality, tensors, rules_of, file)
+        modality = Modality(self.kinds[0], shape, "", self.words, sample_rate)
+        _, values, _ = placed_in(whole, found, modality, tensors, rules_of, file)
         return {name: value for name, value in values.items() if name.split(".")[0] != "classifier"}
 
     def provenance(self) -> dict[str, str]:
@@ -108,10 +113,16 @@ class _Origin:
 
     encoder: Published
     shape: tuple[int, ...]
+    sample_rate: int
+
+    def values(self) -> dict[str, np.ndarray]:
+        """See `Published.values`."""
+        return self.encoder.values(self.shape, self.sample_rate)
 
 
 def placed_in(
     config: Backbone,
+    found: Backbone,
     modality: Modality,
     tensors: Mapping[str, np.ndarray],
     rules_of: Callable[[Any], list[Rule]],
@@ -119,13 +130,23 @@ def placed_in(
 ) -> tuple[Any, dict[str, np.ndarray], dict[str, Placed]]:
     """The tensors of a file in the places that a module has for them.
 
+    Args:
+        config: of the module.
+        found: the config that the file is of; its positions may be of other inputs.
+        modality: what the module reads.
+        tensors: published name -> array.
+        rules_of: the table of names of a config.
+        file: the file, for the error.
+
     Returns:
         (the module, with shapes only; dotted path -> value; published name -> where it went)
 
     Raises:
         DataError: see `place`.
     """
-    if isinstance(config, ViT):
+    if isinstance(config, AST) and isinstance(found, AST) and config.frames != found.frames:
+        tensors = sound_positions(tensors, found, config.frames)
+    if isinstance(config, ViT | CLIPImage):
         height, width, _ = modality.shape
         tensors = resized_positions(tensors, config, (height, width))
     module = nnx.eval_shape(

@@ -122,7 +122,7 @@ def _read_raw(
     """Raw texts and lists of pictures as inputs, if the run knows how; else the values."""
     if name not in readers:
         return values
-    if modality.kind == "text" and _are_texts(values):
+    if modality.kind == "text" and are_texts(values):
         ids, (length,) = readers[name](list(values)), modality.shape
         if ids.shape[1] > length:
             row = int(np.argmax((ids[:, length:] != 0).any(axis=1)))

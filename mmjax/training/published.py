@@ -77,7 +77,7 @@ def load_published(state: TrainState) -> TrainState:
         return state
     leaves = named_leaves(state)
     for path, origin in parts.items():
-        for name, value in origin.encoder.values(origin.shape).items():
+        for name, value in origin.values().items():
             inner = "/".join(("model", *path, *name.split(".")))
             at = next(f"{kind}/{inner}" for kind in KINDS if f"{kind}/{inner}" in leaves)
             leaves[at] = jax.device_put(value.astype(leaves[at].dtype), leaves[at].sharding)

@@ -12,6 +12,7 @@ from parameters import direction, filled
 from mmjax.audio import LIBROSA
 from mmjax.data import Modality
 from mmjax.encoders import (
+    AST,
     BERT,
     CRNN,
     LSTM,
@@ -19,12 +20,15 @@ from mmjax.encoders import (
     MLP,
     AudioTransformer,
     BagOfWords,
+    CLIPImage,
+    CLIPText,
     Frames,
     LeNet,
     LogMelCNN,
     SequenceCNN,
     SequenceRNN,
     SequenceTransformer,
+    SileroVAD,
     TextTransformer,
     TubeletViT,
     ViT,
@@ -52,6 +56,8 @@ CASES = {
         IMAGE,
     ),
     "bert": (BERT(8, 1, 2, 8, positions=9, dropout=0.0, pooling="class"), TEXT),
+    "clip_image": (CLIPImage(8, 1, 2, 8, patch=3, projection=4, output="pooled"), IMAGE),
+    "clip_text": (CLIPText(8, 1, 2, 8, positions=9, projection=0), TEXT),
     "log_mel_cnn_vggish": (
         LogMelCNN(2, channels=2, width=6, bands=8, convolutions=(1, 2), convention=LIBROSA),
         AUDIO,
@@ -60,6 +66,11 @@ CASES = {
     "crnn_batch_norm": (CRNN(1, channels=4, width=6, bands=8, batch_norm=True), AUDIO),
     "audio_transformer": (
         AudioTransformer(width=8, layers=1, heads=2, patch=(4, 4), stride=(2, 4), bands=8),
+        AUDIO,
+    ),
+    "silero_vad": (SileroVAD(), Modality("audio", (1_200,), sample_rate=16_000)),
+    "ast": (
+        AST(8, 1, 2, 8, patch=4, stride=(2, 3), frames=13, bands=8, sample_rate=8_000),
         AUDIO,
     ),
     "mfcc_gru": (MFCCGRU(coefficients=5, width=6, bands=8), AUDIO),

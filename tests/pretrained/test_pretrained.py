@@ -188,6 +188,7 @@ def test_bad_inputs_are_told(bert):
 def test_transforms_are_undone(name):
     side = int(name[-1]) if name[-1].isdigit() else 1
     shape = {"same": (5,), "linear": (5, 3), "convolution": (5, 3, 2, 4)}.get(name)
+    shape = shape or {"convolution of time": (5, 3, 2), "pointwise": (5, 3, 1)}.get(name)
     shape = shape or ((5, 3, side, side) if "convolved" in name else (5, 3 * side * side))
     x = np.random.default_rng(0).standard_normal(shape)
     there = TRANSFORMS[name].ours(x)
@@ -309,7 +310,7 @@ def test_weights_of_the_shared_data(data_folder):
     if not file.exists():
         pytest.skip("the real weights are not in MMJAX_DATA")
     lite = load(file)
-    assert lite.encoder.encoder == EfficientNetLite0()
+    assert lite.config == EfficientNetLite0()
     with pytest.raises(DataError, match=r"Nothing beside the weights .* preprocessing=Pictures"):
         lite.preprocess(np.zeros((9, 9, 3), np.uint8))
     size = (64, 64)
@@ -320,7 +321,7 @@ def test_weights_of_the_shared_data(data_folder):
     assert logits.shape == (2, 1000)
     assert (logits[0] == logits[1]).all()
     assert lite.pooled(lite.preprocess(photo)).shape == (1, 1280)
-    assert lite.encoder.encoder.mean == pictures.mean
+    assert lite.config.mean == pictures.mean
     with pytest.raises(DataError, match=r"read \[B, 64, 64, 3\] of a floating type"):
         lite.tokens(np.zeros((1, 32, 32, 3), np.float32))
 
@@ -371,6 +372,14 @@ def parity():
             image_size=32,
             patch_size=8,
         ),
+        lambda p: p.clip_text(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=24,
+            vocab_size=50,
+            eos_token_id=2,
+        ),
         lambda p: p.timm_model("vit_tiny_patch16_224", 224, depth=2),
         lambda p: p.torchvision_model("resnet18", p.resnet_outputs, 64),
         lambda p: p.torchvision_model("vgg11_bn", p.features_outputs, 32)._replace(
@@ -378,7 +387,7 @@ def parity():
         ),
         lambda p: p.lite0(64),
     ],
-    ids=["bert", "vit", "vit-wide", "vit-timm", "resnet18", "vgg11_bn", "lite0"],
+    ids=["bert", "vit", "vit-wide", "clip-text", "vit-timm", "resnet18", "vgg11_bn", "lite0"],
 )
 def test_parity_with_pytorch(parity, case, tmp_path):
     errors = parity.compare(case(parity), tmp_path)
