@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from beginnings import assert_begins_at
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
@@ -123,6 +124,7 @@ def test_other_lengths(torch, tmp_path):
     grid = np.asarray(whole[0, 2:]).reshape(5, 9, 16)
     short = load(tmp_path, frames=33)
     assert short.config.frames == 33
+    assert_begins_at(short, (short.config.samples,), short.config.sample_rate)
     assert short.preprocess(np.zeros(9_000), sample_rate=16_000).shape == (1, 33, 32)
     cut = np.asarray(short.module.positions[...])
     np.testing.assert_array_equal(cut[0, :2], whole[0, :2])

@@ -6,6 +6,7 @@ import string
 
 import numpy as np
 import pytest
+from beginnings import assert_begins_at
 from flax import nnx
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -191,6 +192,14 @@ def test_towers_one_by_one_other_sizes_and_export(torch, tmp_path):
     assert text.config == CLIPText(16, 2, 2, 24, positions=12, projection=0, end=39)
     theirs = bare(torch.tensor(IDS).long()).pooler_output
     assert difference(text.pooled(IDS), theirs) <= 1e-5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_experiment_takes_either_tower(torch, tmp_path):
+    clip(torch, tmp_path)
+    both = load(tmp_path)
+    assert_begins_at(both.image, both.image.shape)
+    assert_begins_at(both.text, both.text.shape)
 
 
 @pytest.mark.filterwarnings("ignore")

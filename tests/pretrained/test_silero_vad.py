@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
+from beginnings import assert_begins_at
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
@@ -108,6 +109,10 @@ def test_by_hand_with_clips_of_two_lengths(weights, detector):
     np.testing.assert_array_equal(detector.speech(filled, mask), speech)
     logits = np.asarray(detector.logits(inputs))[0]
     np.testing.assert_allclose(1 / (1 + np.exp(-logits)), speech[0], rtol=1e-5)
+
+
+def test_an_experiment_begins_at_the_weights(detector):
+    assert_begins_at(detector, (1_024,), 16_000)
 
 
 def test_in_pieces_as_in_one(detector):
