@@ -6,12 +6,14 @@ minilm.pooled(minilm.preprocess(["A dog runs."]))       # [1, 384]
 
 from mmjax.data.preprocessing import Pictures, Texts
 from mmjax.pretrained.clip import PretrainedCLIP
+from mmjax.pretrained.frozen_features import FrozenFeatures
 from mmjax.pretrained.pretrained import Pretrained, load
 from mmjax.pretrained.published import Published
 from mmjax.pretrained.sounds import FilterBanks, Waveforms
 
 __all__ = [
     "FilterBanks",
+    "FrozenFeatures",
     "Pictures",
     "Pretrained",
     "PretrainedCLIP",
