@@ -127,7 +127,7 @@ def test_help_explains_every_option(path, capsys):
             words = re.sub(r"\(default:.*|[A-Z{}\[\].|]+", "", found[1])
             assert re.search(r"[a-z]{2,}", words), f"{option} has no help: {found[1]!r}"
     for part in parts_of(experiment):
-        doc = inspect.getdoc(type(part))
+        doc = "\n".join(inspect.getdoc(each) or "" for each in type(part).__mro__)
         for field in dataclasses.fields(part):
             assert re.search(rf"^\s+{field.name}: \S", doc, re.MULTILINE), (type(part), field.name)
 
