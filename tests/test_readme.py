@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_bert import write_bert
 
 from mmjax.studies.rows import rows_of
 from mmjax.training.experiment import check
 from mmjax.training.setup import prepare
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-ARRAYS, LOADED, EXPERIMENT, OBJECTIVES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+ARRAYS, LOADED, PUBLISHED, EXPERIMENT, OBJECTIVES = re.findall(
+    r"```python\n(.*?)```", TEXT, flags=re.DOTALL
+)
 
 
 def test_arrays_are_trained_on_and_the_model_is_used_by_another_program(
@@ -28,6 +31,16 @@ def test_arrays_are_trained_on_and_the_model_is_used_by_another_program(
     assert found["found"]["kind"].shape == (2, 3)
     assert found["found"]["tags"].shape == (2, 2)
     assert len(ARRAYS.splitlines()) + len(LOADED.splitlines()) < 60
+
+
+def test_published_weights_start_a_run(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "all-MiniLM-L6-v2"
+    folder.mkdir()
+    write_bert(folder)
+    monkeypatch.chdir(tmp_path)
+    imports = "\n".join(re.findall(r"^(?:import|from) .*$", ARRAYS, flags=re.MULTILINE))
+    exec(imports + "\n" + PUBLISHED, {})
+    assert re.search(r"\[\[0\.\d+ 0\.\d+\]\]", capsys.readouterr().out)
 
 
 def test_every_row_of_the_experiment_fits_together(data_folder):

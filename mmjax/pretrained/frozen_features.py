@@ -24,7 +24,6 @@ from mmjax.errors import ConfigError, DataError, check_sizes
 from mmjax.pretrained.files import sha256_of, weights_file
 from mmjax.pretrained.published import Published, dotted
 from mmjax.structs import unit_floats
-from mmjax.training.config import to_json
 
 VERSION = 1  # of the kept files; another one computes them again
 
@@ -113,11 +112,11 @@ class FrozenFeatures(Dataset):
         what = {
             "version": VERSION,
             "split": split,
-            "data": to_json(self.data),
+            "data": repr(self.data.as_config() if hasattr(self.data, "as_config") else self.data),
             "files": fingerprint(self.data, folder),
             "encoders": {
                 name: {
-                    "config": to_json(_pooled(encoder)),
+                    "config": repr(_pooled(encoder)),
                     "weights": sha256_of(weights_file(Path(encoder.folder))),
                 }
                 for name, encoder in self.encoders.items()
