@@ -4,6 +4,10 @@
 
 The digit is predicted from one second of sound at 8 kHz. The official split has all six speakers
 in training; in the other rows, the named speaker is heard in `test` only, which asks more.
+
+Expected on the official split, three seeds: MFCC + GRU 0.901 ± 0.018, log-mel CNN 0.976 ± 0.007,
+CRNN 0.977 ± 0.003; AST, small 0.86 (one seed). One to two minutes for each run on two processor
+cores. The rows with a speaker left out have not been run yet.
 """
 
 from mmjax.data import FsddAudio
