@@ -40,7 +40,7 @@ def test_published_weights_start_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     imports = "\n".join(re.findall(r"^(?:import|from) .*$", ARRAYS, flags=re.MULTILINE))
     exec(imports + "\n" + PUBLISHED, {})
-    assert re.search(r"\[\[0\.\d+ 0\.\d+\]\]", capsys.readouterr().out)
+    assert re.search(r"\[\[0\.\d+ +0\.\d+ *\]\]", capsys.readouterr().out)
 
 
 def test_every_row_of_the_experiment_fits_together(data_folder):

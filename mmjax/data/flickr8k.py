@@ -128,9 +128,7 @@ class Flickr8k(Dataset):
         """[N, L] int32 ids of the captions."""
         (length,) = self.modalities["text"].shape
         if self.texts:
-            texts = dataclasses.replace(self.texts, longest=length)
-            ids = texts(captions, truncate=True)
-            return np.pad(ids, ((0, 0), (0, length - ids.shape[1])))
+            return self.texts(captions, truncate=True, length=length)
         ids = np.zeros((len(captions), length), np.int32)
         for row, caption in zip(ids, captions, strict=True):
             content = caption.encode("utf-8")[:length]

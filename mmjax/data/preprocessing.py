@@ -278,12 +278,16 @@ class Texts:
         tokenizer.no_truncation()
         return tokenizer
 
-    def __call__(self, raw: str | Sequence[str], *, truncate: bool = False) -> np.ndarray:
-        """Texts to ids [B, L] int32, as long as the longest; one alone is a batch of 1.
+    def __call__(
+        self, raw: str | Sequence[str], *, truncate: bool = False, length: int = 0
+    ) -> np.ndarray:
+        """Texts to ids [B, L] int32; one alone is a batch of 1.
 
         Args:
             raw: the texts.
             truncate: whether to cut a text that is too long, instead of an error.
+            length: L, from 1 to `longest`; 0: that of the longest text. A model that is trained on
+                ids reads texts up to their length, so give what later texts may need.
 
         Raises:
             DataError: a text is none, or has more word pieces than there are positions.
@@ -294,19 +298,26 @@ class Texts:
                 raise DataError(f"Text {index} is a {type(text).__name__}: give strings.")
         if not texts:
             raise DataError("There is no text to preprocess: give at least one.")
+        if not 0 <= length <= self.longest:
+            raise ConfigError(
+                f"The length of the ids is {length}, but these weights read texts of 1 to "
+                f"{self.longest} word pieces: choose it in that range, or 0 for the longest text."
+            )
+        most = length or self.longest
         if truncate:
-            self.tokenizer.enable_truncation(self.longest)
+            self.tokenizer.enable_truncation(most)
         try:
             ids = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
         finally:
             self.tokenizer.no_truncation()
         for index, each in enumerate(ids):
-            if len(each) > self.longest:
+            if len(each) > most:
                 raise DataError(
-                    f"Text {index} has {len(each)} word pieces, more than the {self.longest} that "
-                    "the weights read: shorten it, or pass truncate=True to cut it."
+                    f"Text {index} has {len(each)} word pieces, more than the {most} that "
+                    f"{'were asked for' if length else 'the weights read'}: shorten it, or pass "
+                    "truncate=True to cut it."
                 )
-        rows = np.zeros((len(ids), max(map(len, ids))), np.int32)
+        rows = np.zeros((len(ids), length or max(map(len, ids))), np.int32)
         for row, each in zip(rows, ids, strict=True):
             row[: len(each)] = each
         return rows

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from mmjax.pretrained.files import sha256_of, weights_file
 from mmjax.pretrained.published import Published, dotted
 from mmjax.structs import unit_floats
 
+SECONDS_BETWEEN_LINES = 30.0
 VERSION = 1  # of the kept files; another one computes them again
 
 
@@ -146,7 +148,16 @@ class FrozenFeatures(Dataset):
             for name, encoder in self.encoders.items()
         }
         parts: dict[str, list[np.ndarray]] = {}
+        begun = shown = time.monotonic()
         for start in range(0, len(source), self.batch_size):
+            if start and time.monotonic() - shown > SECONDS_BETWEEN_LINES:
+                shown = time.monotonic()
+                left = (shown - begun) * (len(source) - start) / start
+                print(
+                    f"mmjax: {start:,} of {len(source):,} examples are encoded; about "
+                    f"{left / 60:.0f} minutes left",
+                    file=sys.stderr,
+                )
             rows = np.arange(start, min(start + self.batch_size, len(source)))
             batch = source.take(rows)
             for name, once in encoders.items():

@@ -113,6 +113,18 @@ def test_ids_of_another_tokenizer_are_refused(bert, tmp_path):
         train(experiment_of(load(bert), ids=ids), tmp_path / "run")
 
 
+def test_ids_have_the_length_that_is_asked_for(bert):
+    texts = load(bert).preprocessing
+    ids = texts(["dog", "a dog runs"], length=8)
+    assert ids.shape == (2, 8)
+    np.testing.assert_array_equal(ids[:, :5], texts(["dog", "a dog runs"]))
+    with pytest.raises(DataError, match=r"Text 1 has 5 word pieces, more than the 4 that were ask"):
+        texts(["dog", "a dog runs"], length=4)
+    assert texts(["dog", "a dog runs"], length=4, truncate=True).shape == (2, 4)
+    with pytest.raises(ConfigError, match=r"length of the ids is 13, but these weights .* 1 to 12"):
+        texts(["dog"], length=13)
+
+
 def test_a_tokenizer_that_changed_is_refused(bert, tmp_path):
     loaded = load(bert)
     experiment = experiment_of(loaded)
