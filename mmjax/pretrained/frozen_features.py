@@ -144,7 +144,7 @@ class FrozenFeatures(Dataset):
             file=sys.stderr,
         )
         encoders = {
-            name: _Once(self._module(name), encoder, self.data.modalities[name], self.batch_size)
+            name: _Once(self._module(name), encoder, self.data.modalities[name])
             for name, encoder in self.encoders.items()
         }
         parts: dict[str, list[np.ndarray]] = {}
@@ -189,18 +189,15 @@ class _Once:
         module: with shapes only.
         encoder: whose weights it gets.
         modality: that it reads.
-        batch_size: rows of every call of the compiled function.
     """
 
-    def __init__(
-        self, module: Any, encoder: Published, modality: Modality, batch_size: int
-    ) -> None:
+    def __init__(self, module: Any, encoder: Published, modality: Modality) -> None:
         values = encoder.values(modality.shape, modality.sample_rate)
         self._graph, state = nnx.split(module)
         self._state = jax.tree_util.tree_map_with_path(
             lambda at, _: jnp.asarray(values[dotted(at)]), state
         )
-        self._size, self._width = batch_size, module.features.width
+        self._width = module.features.width
         self._known: dict[bytes, np.ndarray] = {}
 
     def __call__(self, x: np.ndarray, mask: Any, present: np.ndarray) -> np.ndarray:
@@ -214,7 +211,8 @@ class _Once:
         ]
         new = {key: row for row, key in enumerate(keys) if present[row] and key not in self._known}
         if new:
-            rows = np.resize(list(new.values()), self._size)  # one shape, so one compilation
+            # The next power of two: few shapes, so few compilations, and less than twice the work.
+            rows = np.resize(list(new.values()), 1 << (len(new) - 1).bit_length())
             given = None if mask is None else jnp.asarray(mask[rows])
             found = np.asarray(_encode(self._graph, self._state, jnp.asarray(x[rows]), given))
             self._known |= dict(zip(new, found, strict=False))
