@@ -12,8 +12,8 @@ hours from scratch on two processor cores.
 Recall is that of Hodosh et al. 2013: among the 1,000 test pictures and among their 5,000 captions,
 any of a picture's five captions is right.
 
-Encoding all pictures and captions takes about 20 minutes on two processor cores, once. The table has
-not been made yet.
+Encoding all pictures and captions takes about 20 minutes on two processor cores, once. The table is
+not made yet.
 """
 
 import importlib.util
