@@ -1,5 +1,6 @@
 """Random changes of waveforms; `mmjax.layers.SpecAugment` is one of spectrograms."""
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
@@ -24,9 +25,9 @@ class _OfAudio(RecordTransform):
         changed = self.waveform(np.where(there, values, 0), there, rng)
         return np.where(there, np.clip(changed, -1, 1), 0).astype(values.dtype), valid
 
+    @abc.abstractmethod
     def waveform(self, x: np.ndarray, valid: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The changed waveform [S] of one with zeros at samples that are not `valid` [S]."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

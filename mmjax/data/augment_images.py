@@ -1,5 +1,6 @@
 """Random changes of images and videos; all frames of a video are changed in the same way."""
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
@@ -24,9 +25,9 @@ class _OfImages(RecordTransform):
         """See `RecordTransform.change`."""
         return self.picture(values, rng), valid
 
+    @abc.abstractmethod
     def picture(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The changed image [..., height, width, channels]."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

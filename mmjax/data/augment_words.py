@@ -5,6 +5,7 @@ Reference:
     Classification Tasks, section 2 (dropping and swapping words).
 """
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
@@ -38,9 +39,9 @@ class _OfWords(RecordTransform):
         after[left] = True
         return changed, after
 
+    @abc.abstractmethod
     def words(self, ids: np.ndarray, spared: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The new ids, at most as many as the old [n]; the words in `spared` [n] must stay."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,7 +99,8 @@ class Published(Encoder):
             )
         modality = Modality(self.kinds[0], shape, "", self.words, sample_rate)
         _, values, _ = placed_in(whole, found, modality, tensors, rules_of, file)
-        return {name: value for name, value in values.items() if name.split(".")[0] != "classifier"}
+        own = leaves_of(shapes_of(self.encoder, modality))  # without the classification layer
+        return {name: values[name] for name in own}
 
     def provenance(self) -> dict[str, str]:
         """What `environment.json` says of the weights."""
@@ -149,11 +150,16 @@ def placed_in(
     if isinstance(config, ViT | CLIPImage):
         height, width, _ = modality.shape
         tensors = resized_positions(tensors, config, (height, width))
-    module = nnx.eval_shape(
-        lambda: config.build(modality, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
-    )
+    module = shapes_of(config, modality)
     shapes = {name: leaf.shape for name, leaf in leaves_of(module).items()}
     return module, *place(tensors, rules_of(config), shapes, f"{file} ({config})")
+
+
+def shapes_of(config: Backbone, modality: Modality) -> Any:
+    """The module that a config builds, with shapes in place of arrays."""
+    return nnx.eval_shape(
+        lambda: config.build(modality, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+    )
 
 
 def leaves_of(module: nnx.Module) -> dict[str, Any]:
