@@ -24,7 +24,7 @@ def gather(
 
     Args:
         study: its columns and published numbers.
-        rows: all rows of the study, in order.
+        rows: all rows of the study, in order; its means come first in the tables.
         study_dir: where the run directories are.
         record: `name`, `title`, `command` and `date` of the study.
 
@@ -66,6 +66,32 @@ def gather(
         }
         for name, cells in there.items()
     ]
+    means = {name: _mean_of(members, finished, results) for name, members in study.means.items()}
+    for name, by_seed in means.items():
+        for column in study.published.get(name, {}):
+            if by_seed and column not in metrics:
+                raise unknown_name(
+                    f"metric with a published number in the row {name!r},", column, metrics
+                )
+    gathered[:0] = [
+        {
+            "name": name,
+            "overrides": {"the mean, seed by seed, of": list(study.means[name])},
+            "after": "",
+            "seeds": [*by_seed],
+            "runs": [""] * len(by_seed),
+            "failed": [],
+            "cells": _cells(study, name, [*by_seed.values()], directions),
+        }
+        for name, by_seed in means.items()
+        if by_seed
+    ]
+    members = {member for members in study.means.values() for member in members}
+    compared = means | {
+        name: {cell.seed: results[cell.run] for cell in cells}
+        for name, cells in finished.items()
+        if name not in members or name == study.baseline
+    }
     machines = _distinct(map(_machine, environments))
     commits = _distinct(str(each.get("git_commit")) for each in environments)
     versions = _found(environments, "versions")
@@ -83,11 +109,7 @@ def gather(
         "directions": directions,
         "baseline": study.baseline,
         "rows": gathered,
-        "tests": {
-            column: _tests(study, column, finished, results)
-            for column in shown
-            if len(finished) > 1
-        },
+        "tests": {column: _tests(study, column, compared) for column in shown if len(compared) > 1},
         "notes": _notes(versions, commits, machines, _found(environments, "code")),
     }
 
@@ -180,20 +202,39 @@ def _cells(
     return cells
 
 
+def _mean_of(
+    members: Sequence[str],
+    finished: Mapping[str, Sequence[Cell]],
+    results: Mapping[str, Mapping[str, float | None]],
+) -> dict[int, dict[str, float | None]]:
+    """Seed -> metric -> its mean over the rows, for the seeds that all of them have finished.
+
+    None where the metric of one of them is not finite.
+    """
+    runs = [{cell.seed: results[cell.run] for cell in finished.get(row, ())} for row in members]
+    means: dict[int, dict[str, float | None]] = {}
+    for seed in (seed for seed in runs[0] if all(seed in each for each in runs)):
+        means[seed] = {}
+        for metric in runs[0][seed]:
+            values = [each[seed].get(metric) for each in runs]
+            known = [value for value in values if value is not None and math.isfinite(value)]
+            means[seed][metric] = statistics.mean(known) if len(known) == len(values) else None
+    return means
+
+
 def _tests(
     study: Study,
     column: str,
-    finished: Mapping[str, Sequence[Cell]],
-    results: Mapping[str, Mapping[str, float | None]],
+    compared: Mapping[str, Mapping[int, Mapping[str, float | None]]],
 ) -> list[dict[str, Any]]:
-    """The paired tests of one column."""
+    """The paired tests of one column; `compared` is row -> seed -> metrics."""
     values = {
         name: {
-            cell.seed: value
-            for cell in cells
-            if (value := results[cell.run].get(column)) is not None and math.isfinite(value)
+            seed: value
+            for seed, metrics in seeds.items()
+            if (value := metrics.get(column)) is not None and math.isfinite(value)
         }
-        for name, cells in finished.items()
+        for name, seeds in compared.items()
     }
     known = {name: seeds for name, seeds in values.items() if seeds}
     tests = paired_tests(known, study.baseline) if study.baseline in ("", *known) else []

@@ -100,6 +100,9 @@ class Study:
         seeds: runs a row; `--seeds` of the command line counts more.
         once: rows that no seed changes, such as those without training: only the first seed of
             each is run, so that its numbers have no spread and no paired test.
+        means: name -> rows, such as the folds of a cross-validation: the tables begin with the mean
+            over these rows, seed by seed, and the paired tests compare it in their place. It can
+            have published numbers, and be the baseline.
     """
 
     rows: Mapping[str, Changes | Stage] = dataclasses.field(default_factory=dict)
@@ -108,6 +111,7 @@ class Study:
     baseline: str = ""
     seeds: int = 3
     once: tuple[str, ...] = ()
+    means: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.rows, Mapping):
@@ -136,8 +140,8 @@ class Study:
         if len(set(self.columns)) != len(self.columns):
             raise ConfigError(f"The columns {self.columns} name a metric twice: name each once.")
         for row_name, cells in self.published.items():
-            if self.rows and row_name not in self.rows:
-                raise unknown_name("row with published numbers,", row_name, self.rows)
+            if self.rows and row_name not in (shown := {**self.means, **self.rows}):
+                raise unknown_name("row with published numbers,", row_name, shown)
             for column, published in cells.items():
                 if self.columns and column not in self.columns:
                     raise unknown_name(
@@ -150,8 +154,9 @@ class Study:
                         f"The published number of {row_name!r} in {column!r} is {published!r}: "
                         "write Published(value, source)."
                     )
-        if self.baseline and self.baseline not in self.rows:
-            raise unknown_name("row, as `baseline`,", self.baseline, self.rows)
+        _check_means(self.means, self.rows)
+        if self.baseline and self.baseline not in (shown := {**self.means, **self.rows}):
+            raise unknown_name("row, as `baseline`,", self.baseline, shown)
         if self.seeds < 1:
             raise ConfigError(f"Study.seeds is {self.seeds}: it must be 1 or more.")
         for name in self.once:
@@ -235,7 +240,7 @@ def _joined(name: str, changes: Changes, more: str, row: Changes) -> Changes:
             if is_within(earlier, path):
                 raise ConfigError(
                     f"In the row {name!r} with {more!r}, {path} replaces {earlier}, which was "
-                    "changed before: put the axis of {path} first."
+                    f"changed before: put the axis of {path} first."
                 )
     return {**changes, **row}
 
@@ -256,6 +261,21 @@ def check_row_name(name: Any) -> None:
             f"The row name {name[:20]!r}... is longer than {LONGEST_NAME} bytes, which no folder's "
             "name may be: shorten it."
         )
+
+
+def _check_means(means: Mapping[str, Sequence[str]], rows: Mapping[str, Changes | Stage]) -> None:
+    """Refuses a mean that is called like a row, or of rows that there are not."""
+    for name, members in means.items():
+        check_row_name(name)
+        if name in rows:
+            raise ConfigError(f"A row and a mean are both called {name!r}: rename one of them.")
+        if isinstance(members, str) or not members:
+            raise ConfigError(f"The mean {name!r} is of {members!r}: list the names of its rows.")
+        if len(set(members)) != len(members):
+            raise ConfigError(f"The mean {name!r} lists a row twice: list each once.")
+        for member in members:
+            if member not in rows:
+                raise unknown_name(f"row for the mean {name!r},", member, rows)
 
 
 def _check_stages(rows: Mapping[str, Changes | Stage], once: Sequence[str]) -> None:

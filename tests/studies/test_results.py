@@ -1,5 +1,6 @@
 """Results as a function of run directories: cells, published numbers, tests, data hashes."""
 
+import dataclasses
 import json
 
 import pytest
@@ -12,8 +13,11 @@ from mmjax.evaluation import Classification
 from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
 from mmjax.studies import Published, Study
+from mmjax.studies.ledger import read_results
+from mmjax.studies.reports.study_report import write_study_report
 from mmjax.studies.results import gather
 from mmjax.studies.rows import Cell, note_failure, rows_of
+from mmjax.studies.tables import markdown
 from mmjax.training import Experiment, Training
 from mmjax.training.config import to_json
 
@@ -90,6 +94,51 @@ def test_cells_intervals_published_numbers_and_tests(tmp_path, study_of_values):
     assert results["machine"] == "2 cores of P, no accelerator"
     assert results["notes"] == []
     assert json.loads(json.dumps(results, allow_nan=False)) is not None
+
+
+FOLDS = Study(
+    rows={f"{name}, fold {fold}": {"training.steps": 4 * fold} for fold in (1, 2) for name in "ab"},
+    columns=("test/accuracy",),
+    published={"a": {"test/accuracy": Published(0.3, "Doe 2020", "paper")}},
+    means={name: (f"{name}, fold 1", f"{name}, fold 2") for name in "ab"},
+)
+OF_FOLDS = {
+    "a, fold 1": [0.5, 0.6, 0.7],
+    "b, fold 1": [0.1, 0.1, 0.2],
+    "a, fold 2": [0.7, 0.4],
+    "b, fold 2": [0.1, 0.4],
+}
+
+
+def test_means_over_folds_are_compared_in_their_place(tmp_path, study_of_values):
+    results = gather(FOLDS, study_of_values(FOLDS, OF_FOLDS), tmp_path, RECORD)
+    assert [row["name"] for row in results["rows"]] == ["a", "b", *OF_FOLDS]
+    first, second = (row["cells"]["test/accuracy"] for row in results["rows"][:2])
+    assert first["values"] == pytest.approx([0.6, 0.5])  # the third seed has one fold only
+    assert second["values"] == pytest.approx([0.1, 0.25])
+    assert first["published"]["difference"] == pytest.approx(0.25)
+    (test,) = results["tests"]["test/accuracy"]
+    assert (test["a"], test["b"], test["n"]) == ("a", "b", 2)
+    assert test["difference"] == pytest.approx(0.375)
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert read_results(tmp_path / "results.json")["rows"][0]["overrides"] == {
+        "the mean, seed by seed, of": ["a, fold 1", "a, fold 2"]
+    }
+    assert "| a | 0.55" in markdown(results)
+    page = write_study_report(tmp_path).read_text()
+    assert page.count("report.html") == 0  # neither a mean nor an unreadable run is linked
+
+
+def test_means_of_folds_that_are_not_there_or_not_finite(tmp_path, study_of_values):
+    rows = study_of_values(FOLDS, {"a, fold 1": [0.5], "a, fold 2": [None], "b, fold 1": [0.1]})
+    results = gather(FOLDS, rows, tmp_path, RECORD)
+    assert [row["name"] for row in results["rows"]] == ["a", "a, fold 1", "b, fold 1", "a, fold 2"]
+    assert results["rows"][0]["cells"]["test/accuracy"]["values"] == [None]
+    wrong = dataclasses.replace(
+        FOLDS, columns=(), published={"a": {"test/acuracy": Published(0.3, "Doe 2020")}}
+    )
+    with pytest.raises(ConfigError, match="in the row 'a', 'test/acuracy': did you mean"):
+        gather(wrong, rows, tmp_path, RECORD)
 
 
 def test_results_of_a_part_and_of_failures(tmp_path, study_of_values):

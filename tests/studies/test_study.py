@@ -72,7 +72,10 @@ def test_an_axis_that_would_undo_an_earlier_one_is_refused():
         "mean, width=8": {"model.fusion": "mean", "model.fusion.width": 8}
     }
     for combine in (product, zipped):
-        with pytest.raises(ConfigError, match=r"model\.fusion replaces model\.fusion\.width"):
+        with pytest.raises(
+            ConfigError,
+            match=r"model\.fusion replaces model\.fusion\.width.* axis of model\.fusion first",
+        ):
             combine(widths, fusions)
     assert product(axis("model.fusion_width", [8]), fusions)  # only begins with the same letters
 
@@ -115,6 +118,12 @@ def test_a_study_with_everything():
         ({"rows": {"é" * 128: {}}}, "is longer than 255 bytes"),
         ({"seeds": 0}, "Study.seeds is 0: it must be 1 or more"),
         ({"once": ("conct",)}, "no row, in `once`, 'conct': did you mean 'concat'"),
+        ({"means": {"mean": ("concat",)}}, "A row and a mean are both called 'mean'"),
+        ({"means": {"folds": ()}}, r"'folds' is of \(\): list the names of its rows"),
+        ({"means": {"folds": "concat"}}, "'folds' is of 'concat': list the names"),
+        ({"means": {"folds": ("mean", "mean")}}, "'folds' lists a row twice"),
+        ({"means": {"folds": ("conct",)}}, "for the mean 'folds', 'conct': did you mean 'concat'"),
+        ({"means": {"a/b": ("mean",)}}, "leave out slashes"),
         (
             {"rows": ROWS | {"tuned": Stage("mean")}, "once": ("mean",)},
             "'tuned' starts from 'mean', of which only one seed is run: list it in `once` too",

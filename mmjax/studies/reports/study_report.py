@@ -76,7 +76,7 @@ def write_study_report(folder: Path) -> Path:
 def _readable_runs(row: Mapping[str, Any], folder: Path, notes: list[str]) -> dict[str, RunFiles]:
     """The runs of a study's row by their names; one that cannot be read gives a note."""
     runs = {}
-    for name in row["runs"]:
+    for name in filter(None, row["runs"]):  # a mean has no run of its own
         try:
             if not (folder / name).resolve().is_relative_to(folder.resolve()):
                 raise RunError(f"{name} lies outside the study's folder.")
@@ -101,7 +101,9 @@ def _first_config(
 def _facts(study: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The line of facts under the name."""
     rows = study["rows"]
-    finished, failed = (sum(len(row[key]) for row in rows) for key in ("runs", "failed"))
+    finished, failed = (
+        sum(bool(run) for row in rows for run in row[key]) for key in ("runs", "failed")
+    )
     facts = [("rows", str(len(rows))), ("finished runs", str(finished))]
     if failed:
         facts.append(("failed runs", str(failed)))
