@@ -3,8 +3,9 @@
     python experiments/benchmarks/encoder_steps.py                        # an accelerator
     python experiments/benchmarks/encoder_steps.py --batch-size 4 --steps 3 --precision float32
 
-Each encoder reads random images of 224 x 224 pixels (uint8 until they are on the device) or 128
-random word pieces, with a linear head for 1,000 classes. The train step is what
+Each encoder reads random images of 224 x 224 pixels, videos of 16 x 112 x 112 pixels (uint8 until
+they are on the device), 128 word pieces (CLIP: 77), 1 second of sound (AST: 10.24), or 50 steps
+of 74 numbers, with a linear head for 1,000 classes. The train step is what
 `mmjax bench step` measures. FLOPs are those of matrix products and convolutions, two for each
 multiply-add, of one example's forward pass. Figures: RESULTS.md beside this file.
 """
@@ -14,7 +15,7 @@ import dataclasses
 import statistics
 import sys
 import time
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,30 @@ from flax import nnx
 from mmjax.benchmarks.flops import matmul_flops
 from mmjax.benchmarks.step import bench_step
 from mmjax.data import About, Batch, Dataset, Modality, Target
-from mmjax.encoders import BERT, VGG, AlexNet, EfficientNetLite0, Encoder, ResNet, ViT
+from mmjax.encoders import (
+    AST,
+    BERT,
+    CRNN,
+    MFCCGRU,
+    VGG,
+    AlexNet,
+    AudioTransformer,
+    BagOfWords,
+    CLIPImage,
+    CLIPText,
+    EfficientNetLite0,
+    Encoder,
+    Frames,
+    LeNet,
+    LogMelCNN,
+    ResNet,
+    SequenceCNN,
+    SequenceRNN,
+    SequenceTransformer,
+    TextTransformer,
+    TubeletViT,
+    ViT,
+)
 from mmjax.fusion import Concat
 from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
@@ -33,20 +57,55 @@ from mmjax.training import AdamW, Experiment, Training
 CLASSES = 1000
 IMAGE = Modality("image", (224, 224, 3), dtype="uint8")
 TEXT = Modality("text", (128,), vocabulary=30_522)
+WORDS = Modality("text", (77,), vocabulary=49_408)
+SOUND = Modality("audio", (16_000,), sample_rate=16_000)
+CLIP = Modality("audio", (163_840,), sample_rate=16_000)
+VIDEO = Modality("video", (16, 112, 112, 3), dtype="uint8")
+SEQUENCE = Modality("sequence", (50, 74))
 
-# Published parameters in millions (torchvision, timm and transformers), with 1,000 classes.
-ENCODERS: dict[str, tuple[Encoder, float | None]] = {
-    "alexnet": (AlexNet(dense=True, output="pooled"), 61.1),
-    "vgg16": (VGG(16, dense=True, output="pooled"), 138.4),
-    "resnet18": (ResNet(18, output="pooled"), 11.7),
-    "resnet50": (ResNet(50, output="pooled"), 25.6),
-    "resnet152": (ResNet(152, output="pooled"), 60.2),
-    "efficientnet-lite0": (EfficientNetLite0(output="pooled"), 4.65),
-    "vit-ti/16": (ViT.of_size("Ti", output="pooled"), 5.7),
-    "vit-s/16": (ViT.of_size("S", output="pooled"), 22.1),
-    "vit-b/16": (ViT.of_size("B", output="pooled"), 86.6),
-    "vit-l/16": (ViT.of_size("L", output="pooled"), 304.3),
-    "bert-base": (BERT(output="pooled"), None),
+
+class Case(NamedTuple):
+    """An encoder, what it reads, and its published parameters in millions where there are any.
+
+    Those of images are the ones of torchvision and timm with a layer for 1,000 classes, the others
+    those of transformers without such a layer.
+    """
+
+    encoder: Encoder
+    modality: Modality = IMAGE
+    published: float | None = None
+
+
+ENCODERS = {
+    "lenet": Case(LeNet()),
+    "alexnet": Case(AlexNet(dense=True, output="pooled"), published=61.1),
+    "vgg16": Case(VGG(16, dense=True, output="pooled"), published=138.4),
+    "resnet18": Case(ResNet(18, output="pooled"), published=11.7),
+    "resnet50": Case(ResNet(50, output="pooled"), published=25.6),
+    "resnet152": Case(ResNet(152, output="pooled"), published=60.2),
+    "efficientnet-lite0": Case(EfficientNetLite0(output="pooled"), published=4.65),
+    "vit-ti/16": Case(ViT.of_size("Ti", output="pooled"), published=5.7),
+    "vit-s/16": Case(ViT.of_size("S", output="pooled"), published=22.1),
+    "vit-b/16": Case(ViT.of_size("B", output="pooled"), published=86.6),
+    "vit-l/16": Case(ViT.of_size("L", output="pooled"), published=304.3),
+    "clip-vit-b/32": Case(CLIPImage(output="pooled")),
+    "bert-base": Case(BERT(output="pooled"), TEXT, 109.5),
+    "clip-text": Case(CLIPText(output="pooled"), WORDS),
+    "text-transformer": Case(TextTransformer(), TEXT),
+    "bag-of-words": Case(BagOfWords(), TEXT),
+    "log-mel-cnn": Case(LogMelCNN(batch_norm=True), SOUND),
+    "crnn": Case(CRNN(batch_norm=True), SOUND),
+    "mfcc-gru": Case(MFCCGRU(), SOUND),
+    "audio-transformer": Case(AudioTransformer(), SOUND),
+    "ast": Case(AST(output="pooled"), CLIP),
+    "frames-resnet18-gru": Case(
+        Frames(ResNet(18, output="pooled"), SequenceRNN(cell="gru")), VIDEO
+    ),
+    "tubelet-vit": Case(TubeletViT(), VIDEO),
+    "sequence-lstm": Case(SequenceRNN(bidirectional=True), SEQUENCE),
+    "sequence-gru": Case(SequenceRNN(cell="gru", bidirectional=True), SEQUENCE),
+    "sequence-cnn": Case(SequenceCNN(), SEQUENCE),
+    "sequence-transformer": Case(SequenceTransformer(), SEQUENCE),
 }
 
 
@@ -63,8 +122,11 @@ class Random:
         """Makes examples; see `Source.take`."""
         random = np.random.default_rng(int(indices[0]))
         shape = (len(indices), *self.modality.shape)
-        top = self.modality.vocabulary or 256
-        x = random.integers(1, top, shape, dtype=np.dtype(self.modality.dtype))
+        if self.modality.dtype == "float32":
+            x = random.standard_normal(shape, np.float32)
+        else:
+            top = self.modality.vocabulary or 256
+            x = random.integers(1, top, shape, dtype=np.dtype(self.modality.dtype))
         label = random.integers(0, CLASSES, len(indices), dtype=np.int32)
         return Batch.of({"x": x}, indices, targets={"label": label})
 
@@ -96,8 +158,7 @@ class MadeUp(Dataset):
 def measure(name: str, batch_size: int, steps: int, precision: str, deterministic: bool) -> str:
     """A line of the table."""
     started = time.perf_counter()
-    encoder, published = ENCODERS[name]
-    modality = TEXT if isinstance(encoder, BERT) else IMAGE
+    encoder, modality, published = ENCODERS[name]
     dtype = jnp.dtype(precision)
     graph, abstract = nnx.split(
         nnx.eval_shape(lambda: encoder.build(modality, dtype=dtype, rngs=nnx.Rngs(0)))
@@ -108,12 +169,15 @@ def measure(name: str, batch_size: int, steps: int, precision: str, deterministi
     )
     params = sum(leaf.size for leaf in jax.tree.leaves(module.filter(nnx.Param)))
     width = nnx.merge(graph, module).features.width
-    if published is not None:
+    if published is not None and modality is IMAGE:
         params += (width + 1) * CLASSES
 
     @jax.jit
     def forward(state: nnx.State, x: jax.Array) -> jax.Array:
-        x = x if modality is TEXT else (x / 255).astype(dtype)
+        if modality.dtype == "uint8":
+            x = (x / 255).astype(dtype)
+        elif modality.dtype == "float32":
+            x = x.astype(dtype)
         present = jnp.ones(len(x), bool)
         return nnx.merge(graph, state)(x, None, present, train=False, rngs=None).tokens
 
