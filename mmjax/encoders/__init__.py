@@ -13,6 +13,7 @@ from mmjax.encoders.frames import Frames
 from mmjax.encoders.graph import GraphEncoder
 from mmjax.encoders.lenet import LeNet
 from mmjax.encoders.log_mel_cnn import LogMelCNN
+from mmjax.encoders.lora import LoRA
 from mmjax.encoders.lstm import LSTM
 from mmjax.encoders.mfcc_gru import MFCCGRU
 from mmjax.encoders.mlp import MLP
@@ -48,6 +49,7 @@ __all__ = [
     "Frames",
     "GraphEncoder",
     "LeNet",
+    "LoRA",
     "LogMelCNN",
     "ResNet",
     "SequenceCNN",

@@ -100,7 +100,7 @@ class BERTModule(BackboneModule):
         self.embed = nnx.Embed(modality.vocabulary, width, dtype=dtype, rngs=rngs)
         self.positions = nnx.Embed(config.positions, width, dtype=dtype, rngs=rngs)
         self.segments = nnx.Embed(config.segments, width, dtype=dtype, rngs=rngs)
-        self.norm = nnx.LayerNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
+        self.norm_before = nnx.LayerNorm(width, epsilon=config.epsilon, dtype=dtype, rngs=rngs)
         self.dropout = checked_dropout(config.dropout)
         self.blocks = nnx.List(_Block(config, dtype=dtype, rngs=rngs) for _ in range(config.layers))
         self.pooling = config.pooling
@@ -123,7 +123,7 @@ class BERTModule(BackboneModule):
         """[B, L] ids of word pieces to L tokens; id 0 is padding."""
         mask = (x != 0) if mask is None else mask
         tokens = self.embed(x) + self.positions(jnp.arange(x.shape[1]))
-        tokens = self.norm(tokens + self.segments(jnp.zeros_like(x)))
+        tokens = self.norm_before(tokens + self.segments(jnp.zeros_like(x)))
         tokens = self.dropout(tokens, deterministic=not train, rngs=rngs)
         for block in self.blocks:
             tokens = block(tokens, mask, train=train, rngs=rngs)

@@ -4,6 +4,13 @@ from mmjax.layers.attention import Attention, KeysValues
 from mmjax.layers.convolution import ConvBlock
 from mmjax.layers.decoder import DecoderCache, TransformerDecoder
 from mmjax.layers.dropout import checked_dropout
+from mmjax.layers.low_rank import (
+    LowRankLinear,
+    adapt,
+    is_marked_frozen,
+    mark_frozen,
+    merge_adapters,
+)
 from mmjax.layers.perceptron import Activation, Perceptron
 from mmjax.layers.pooling import Summary, check_summary, max_pool, summarised
 from mmjax.layers.positions import sinusoids
@@ -20,15 +27,20 @@ __all__ = [
     "DecoderCache",
     "KeysValues",
     "LogMelFrames",
+    "LowRankLinear",
     "Perceptron",
     "Recurrent",
     "SpecAugment",
     "Summary",
     "Transformer",
     "TransformerDecoder",
+    "adapt",
     "check_summary",
     "checked_dropout",
+    "is_marked_frozen",
+    "mark_frozen",
     "max_pool",
+    "merge_adapters",
     "recur",
     "sinusoids",
     "standardised",

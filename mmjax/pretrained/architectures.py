@@ -97,7 +97,7 @@ def _bert_rules(config: BERT) -> list[Rule]:
         Rule(embeddings + r"position_embeddings\.weight", "positions.embedding"),
         Rule(embeddings + r"token_type_embeddings\.weight", "segments.embedding"),
         Rule(embeddings + r"position_ids", ""),
-        *layer_norm(embeddings + "LayerNorm", "norm"),
+        *layer_norm(embeddings + "LayerNorm", "norm_before"),
         *linear(block + r"attention\.self\.query", ours + "attention.query"),
         *linear(block + r"attention\.self\.key", ours + "attention.key"),
         *linear(block + r"attention\.self\.value", ours + "attention.value"),

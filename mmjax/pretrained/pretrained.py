@@ -18,6 +18,7 @@ from mmjax.encoders import AST, BERT, CLIPText, SileroVAD
 from mmjax.encoders.backbone import Backbone, BackboneModule, ImageBackbone
 from mmjax.encoders.silero_vad import CHUNK, RATE
 from mmjax.errors import DataError
+from mmjax.layers import merge_adapters
 from mmjax.pretrained.architecture import Description, Tensors
 from mmjax.pretrained.architectures import find
 from mmjax.pretrained.clip import PretrainedCLIP, both_towers, split
@@ -132,6 +133,29 @@ class Pretrained:
             raise DataError(f"The weights in {self.where} do not tell speech: use silero-vad.")
         features = self.features(inputs, mask)
         return jnp.where(features.mask, nnx.sigmoid(_logits(*self._parts, features)), 0)
+
+    def trained(self, module: nnx.Module) -> "Pretrained":
+        """These weights after training in a run, such as to `export` them.
+
+        Args:
+            module: of a run whose encoder began with them, as `run.model.encoders["text"]`; the
+                adapters of `LoRA` are merged. The classification layer stays as it is, as such an
+                encoder has none.
+
+        Raises:
+            DataError: the module is not of this architecture.
+        """
+        own, given = leaves_of(self.module), leaves_of(merge_adapters(module))
+        values = {name: own[name] for name in own if name.startswith("classifier")} | given
+        other = sorted(own.keys() ^ values.keys()) or sorted(
+            name for name in own if own[name].shape != values[name].shape
+        )
+        if other:
+            raise DataError(
+                f"The module is of another architecture than the weights in {self.where}, as "
+                f"{other[0]!r} shows: give the encoder of a run that began with these weights."
+            )
+        return dataclasses.replace(self, module=_with_values(self.module, values))
 
     def export(self, file: str | Path) -> None:
         """Writes the weights, as they are now, to a safetensors file with the published names.
@@ -295,11 +319,7 @@ def _loaded(
             config = dataclasses.replace(config, mean=pictures.mean, std=pictures.std)
         modality = Modality("image", (*size, 3))
     module, found, placed = placed_in(config, found_config, modality, tensors, rules_of, file)
-    graph, state = nnx.split(module)
-    filled = jax.tree_util.tree_map_with_path(
-        lambda at, leaf: jnp.asarray(found[dotted(at)]), state
-    )
-    module = nnx.merge(graph, filled)
+    module = _with_values(module, found)
     left_out = {name: tensors[name] for name, one in placed.items() if not one.paths}
     count = sum(leaf.size for leaf in found.values())
     print(
@@ -318,6 +338,15 @@ def _loaded(
     )
     shape = (config.frames, config.bands) if isinstance(config, AST) else modality.shape
     return Pretrained(encoder, module, shape, process, file, placed, left_out)
+
+
+def _with_values(module: Any, values: Mapping[str, Any]) -> Any:
+    """A module like another, with the values at their dotted paths."""
+    graph, state = nnx.split(module)
+    filled = jax.tree_util.tree_map_with_path(
+        lambda at, leaf: jnp.asarray(values[dotted(at)]) if dotted(at) in values else leaf, state
+    )
+    return nnx.merge(graph, filled)
 
 
 def _sentence(config: BERT, folder: Path | None) -> BERT:

@@ -2,6 +2,7 @@
 
 from mmjax.evaluation import Evaluator
 from mmjax.training.experiment import Experiment, Training
+from mmjax.training.layer_wise import LayerWise
 from mmjax.training.loop import Interrupted, train
 from mmjax.training.optimizer import SGD, AdamW, Constant, Cosine, Optimizer, PerPart, Schedule
 from mmjax.training.sharding import Mesh
@@ -16,6 +17,7 @@ __all__ = [
     "Evaluator",
     "Experiment",
     "Interrupted",
+    "LayerWise",
     "Learner",
     "Mesh",
     "Optimizer",

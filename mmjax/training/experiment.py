@@ -41,6 +41,10 @@ class Training:
             False lets XLA choose kernels by their speed of the day, and atomic sums. CPUs always
             compute the same bits.
         tensorboard: whether to write TensorBoard events as well (needs the extra `tensorboard`).
+        frozen: dotted names of parts of the model whose parameters stay as they are, such as
+            `encoders.text.blocks.0` or `fusion`: they have no gradient and no optimizer state.
+            Dropout and batch statistics in them go on; `model.frozen` stops those too, of whole
+            encoders.
     """
 
     steps: int
@@ -58,6 +62,7 @@ class Training:
     data_workers: int = 0
     deterministic: bool = True
     tensorboard: bool = False
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_sizes(self, "batch_size", "log_every", "data_threads")

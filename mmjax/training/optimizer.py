@@ -85,6 +85,7 @@ class Rated(Optimizer):
 
     learning_rate: float
     schedule: Schedule
+    clip_norm: float
 
     def __post_init__(self) -> None:
         rate = self.learning_rate
@@ -105,7 +106,8 @@ class Rated(Optimizer):
             raise ConfigError(f"optimizer.epsilon is {epsilon}: it must be above 0.")
 
 
-def _clip(norm: float) -> optax.GradientTransformation:
+def clip(norm: float) -> optax.GradientTransformation:
+    """Clips gradients to a global norm; 0 does not clip."""
     return optax.clip_by_global_norm(norm) if norm else optax.identity()
 
 
@@ -135,7 +137,7 @@ class AdamW(Rated):
     def build(self, steps: int) -> optax.GradientTransformation:
         """See `Optimizer.build`."""
         return optax.chain(
-            _clip(self.clip_norm),
+            clip(self.clip_norm),
             optax.adamw(
                 self.schedule.build(self.learning_rate, steps),
                 b1=self.b1,
@@ -166,7 +168,7 @@ class SGD(Rated):
     def build(self, steps: int) -> optax.GradientTransformation:
         """See `Optimizer.build`."""
         rate = self.schedule.build(self.learning_rate, steps)
-        return optax.chain(_clip(self.clip_norm), optax.sgd(rate, momentum=self.momentum))
+        return optax.chain(clip(self.clip_norm), optax.sgd(rate, momentum=self.momentum))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -109,6 +109,7 @@ class Setup:
             experiment.optimizer.build(training.steps) if training.steps else optax.identity(),
             seed=training.seed,
             dtype=jnp.dtype(training.precision),
+            frozen=training.frozen,
         )
 
     @cached_property

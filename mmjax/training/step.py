@@ -10,10 +10,12 @@ import optax
 from flax import nnx, struct
 
 from mmjax.data import Modality, Target
-from mmjax.errors import ConfigError
+from mmjax.errors import ConfigError, unknown_name
+from mmjax.layers import is_marked_frozen
 from mmjax.models import Model, abstract_outputs
 from mmjax.objectives import Objective, PureObjective
 from mmjax.structs import Batch, Outputs, Term
+from mmjax.training.optimizer import in_part, part_name
 from mmjax.training.sharding import state_shardings
 
 
@@ -55,7 +57,7 @@ class TrainState:
     opt_state: Any
     key: Any  # root PRNG key; the key of a step is fold_in(key, step)
     program: Program = struct.field(pytree_node=False)
-    frozen: Any = struct.field(default_factory=dict)  # frozen parameters (Model.frozen_paths)
+    frozen: Any = struct.field(default_factory=dict)  # parameters that are not trained
 
 
 def state_maker(
@@ -67,6 +69,7 @@ def state_maker(
     *,
     seed: int,
     dtype: jnp.dtype,
+    frozen: tuple[str, ...] = (),
 ) -> Callable[[], TrainState]:
     """A function, which JAX can trace, that initialises a state.
 
@@ -78,16 +81,18 @@ def state_maker(
         optimizer: the optax transformation.
         seed: seed of the parameters and of all randomness in training.
         dtype: of the computation; parameters are float32.
+        frozen: dotted names of frozen parts, besides those that the model itself freezes.
 
     Raises:
-        ConfigError: by the function: model, objectives and data set do not fit together, or all
-            parameters are frozen.
+        ConfigError: by the function: model, objectives and data set do not fit together, a frozen
+            part has no parameters, or all parameters are frozen.
     """
     programs = []
-    frozen_paths = [("model", *path) for path in model.frozen_paths]
+    parts = [*frozen, *(".".join(path) for path in model.frozen_paths)]
 
-    def is_frozen(path: tuple[Any, ...], _: Any) -> bool:
-        return any(path[: len(prefix)] == prefix for prefix in frozen_paths)
+    def is_frozen(path: tuple[Any, ...], variable: Any) -> bool:
+        name = ".".join(map(str, path)).removeprefix("model.")
+        return is_marked_frozen(variable) or any(in_part(name, part) for part in parts)
 
     def make() -> TrainState:
         key = jax.random.key(seed)
@@ -101,15 +106,11 @@ def state_maker(
         rngs = nnx.Rngs(params=jax.random.fold_in(key, 2))
         built = [objective.build(shapes, rngs=rngs) for objective in objectives]
         learner = Learner(module, built)
-        graphdef, frozen, params, variables = nnx.split(  # type: ignore[misc]
+        graphdef, kept, params, variables = nnx.split(  # type: ignore[misc]
             learner, nnx.All(nnx.Param, is_frozen), nnx.Param, ...
         )
-        frozen, params, variables = map(nnx.as_pure, (frozen, params, variables))
-        if frozen_paths and not jax.tree.leaves(params):
-            raise ConfigError(
-                "All parameters of the model are frozen, so nothing can be trained: remove an "
-                "encoder from model.frozen."
-            )
+        kept, params, variables = map(nnx.as_pure, (kept, params, variables))
+        _check_frozen(frozen, kept, params)
         # Traced once for the shapes and once for the values; both use the first program.
         programs.append(Program(graphdef, optimizer, objectives))
         return TrainState(
@@ -119,10 +120,30 @@ def state_maker(
             opt_state=optimizer.init(params),
             key=jax.random.fold_in(key, 1),
             program=programs[0],
-            frozen=frozen,
+            frozen=kept,
         )
 
     return make
+
+
+def _check_frozen(parts: tuple[str, ...], kept: Any, params: Any) -> None:
+    """Refuses a frozen part without parameters, and a model without others; ConfigError."""
+    frozen, trained = (
+        [part_name(path) for path, _ in jax.tree.leaves_with_path(tree)] for tree in (kept, params)
+    )
+    for part in parts:
+        if not any(in_part(name, part) for name in frozen):
+            beginnings = dict.fromkeys(
+                ".".join(name.split(".")[:depth])
+                for name in (*frozen, *trained)
+                for depth in range(1, part.count(".") + 2)
+            )
+            raise unknown_name("part of the parameters, for training.frozen,", part, beginnings)
+    if frozen and not trained:
+        raise ConfigError(
+            "All parameters of the model are frozen, so nothing can be trained: remove an encoder "
+            "from model.frozen, or a part from training.frozen."
+        )
 
 
 def abstract_state(make: Callable[[], TrainState], mesh: jax.sharding.Mesh) -> TrainState:

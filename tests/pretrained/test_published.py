@@ -5,6 +5,8 @@ import json
 import shutil
 import socket
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -12,13 +14,15 @@ from small_bert import write_bert
 
 import mmjax
 from mmjax.data import Arrays
-from mmjax.encoders import MLP
+from mmjax.encoders import MLP, LoRA
 from mmjax.errors import ConfigError, DataError
 from mmjax.evaluation import Classification
 from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
 from mmjax.pretrained import load
+from mmjax.pretrained.published import leaves_of
 from mmjax.training import AdamW, Experiment, Training, train
+from mmjax.training.optimizer import part_name
 
 TEXTS = ["a dog runs", "dog", "a dog"] * 10
 
@@ -136,3 +140,61 @@ def test_a_tokenizer_that_changed_is_refused(bert, tmp_path):
     with pytest.raises(DataError, match="is not the one that the config names by its SHA-256"):
         train(experiment_of(loaded, ids=np.ones((30, 5), int), encoder=encoder), tmp_path / "run")
     assert experiment.name == "published"
+
+
+def test_adapters_start_at_the_weights_and_are_exported_in_them(bert, tmp_path):
+    loaded = load(bert)
+    run = mmjax.train(
+        experiment_of(loaded, encoder=LoRA(loaded.encoder, rank=2)), run_dir=tmp_path / "run"
+    )
+    module = run.model.encoders["text"]
+    word = load_file(bert / "model.safetensors")["embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(module.embed.embedding[...], word)
+    tuned = loaded.trained(module)
+    ids = loaded.preprocess(["a dog", "dog"])
+    given = jnp.asarray(ids)
+    features = module(given, given > 0, jnp.ones(2, bool), train=False, rngs=None)
+    np.testing.assert_allclose(tuned.tokens(ids), features.tokens, rtol=1e-4, atol=1e-5)
+    assert np.abs(tuned.tokens(ids) - loaded.tokens(ids)).max() > 1e-3
+    (tmp_path / "tuned").mkdir()
+    for file in ("config.json", "tokenizer.json"):
+        shutil.copy(bert / file, tmp_path / "tuned")
+    tuned.export(tmp_path / "tuned" / "model.safetensors")
+    again = load(tmp_path / "tuned")
+    np.testing.assert_array_equal(again.tokens(ids), tuned.tokens(ids))
+    opened = mmjax.load(tmp_path / "run").model.encoders["text"]
+    np.testing.assert_array_equal(loaded.trained(opened).tokens(ids), tuned.tokens(ids))
+    with pytest.raises(DataError, match="another architecture than the weights in"):
+        loaded.trained(run.model.encoders["numbers"])
+
+
+def test_parts_that_are_frozen_by_their_names_stay_at_the_weights(bert, tmp_path):
+    loaded = load(bert)
+    experiment = experiment_of(loaded)
+    frozen = ("encoders.text.blocks.0", "encoders.text.embed")
+    training = dataclasses.replace(experiment.training, frozen=frozen)
+    run = mmjax.train(dataclasses.replace(experiment, training=training), tmp_path / "run")
+    before, after = leaves_of(loaded.module), leaves_of(run.model.encoders["text"])
+    for name, value in after.items():
+        if name.startswith(("blocks.0.", "embed.")):
+            np.testing.assert_array_equal(value, before[name])
+        elif "blocks.1." in name and "kernel" in name:
+            assert not np.array_equal(value, before[name])
+    names = {part_name(path) for path, _ in jax.tree.leaves_with_path(run._state.params)}
+    assert not any(name.startswith(frozen) for name in names)
+    assert run.predict({"text": ["a dog"]})["kind"].shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("frozen", "sentence"),
+    [
+        (("encoders.txt",), r"training\.frozen, 'encoders\.txt': did you mean 'encoders\.text'"),
+        (("encoders", "heads"), "All parameters of the model are frozen"),
+    ],
+)
+def test_frozen_parts_that_make_no_sense_are_refused(bert, tmp_path, frozen, sentence):
+    experiment = experiment_of(load(bert))
+    training = dataclasses.replace(experiment.training, frozen=frozen)
+    with pytest.raises(ConfigError, match=sentence):
+        mmjax.train(dataclasses.replace(experiment, training=training), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
