@@ -6,11 +6,13 @@
 Needs the packages of the extra `parity`. For each architecture, PyTorch's model is made with random
 weights and running statistics, written as safetensors, loaded by `mmjax.pretrained.load`, and run
 on the same inputs. A figure is the largest absolute difference over the largest absolute value of
-PyTorch's tensor, in float32 on the CPU.
+PyTorch's tensor, in float32 on the CPU. Where one is above 1e-5, the first layer that differs is
+named.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
 import tempfile
@@ -24,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import nnx
+from parity_layers import first_difference
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from torch import library as operators
@@ -316,6 +319,9 @@ def compare(case: Case, folder: Path) -> dict[str, float]:
         if name == "tokens" and mask is not None:
             weight = mask[:, :, None]
         errors[name] = float(np.abs((found - expected) * weight).max() / np.abs(expected).max())
+    if max(errors.values()) > 1e-5:
+        run = functools.partial(case.outputs, model, theirs_in, theirs_mask)
+        print(first_difference(ours, inputs, mask, model, run), file=sys.stderr)
     if case.gradients:
         errors["gradients"] = _gradient_error(ours, model, theirs, inputs, mask, folder)
     ours.export(folder / "again.safetensors")

@@ -25,6 +25,7 @@ CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 INTERRUPTED = 3  # exit status of a run that was asked by a signal to save and end
 ROWS, HASHES = "rows.json", "hashes.json"  # what a check reads, and what it writes
 POLL = 0.1  # seconds between two polls of the processes
+QUIET = 2.0  # seconds without output, after which a process has not written its last line
 PATIENCE = 60.0  # seconds that the runs of an earlier start have to save and end
 
 Job = TypeVar("Job")
@@ -110,6 +111,17 @@ class ChildProcess:
         with open(self._log, "rb") as log:
             log.seek(self._log_start)
             return status, *_explained(status, log.read())
+
+    def said(self, quiet: float) -> list[str]:
+        """Its lines for the user, if it wrote nothing for some seconds; else none.
+
+        So what a process says as it ends is left to `outcome`.
+        """
+        if time.time() - self._log.stat().st_mtime < quiet:
+            return []
+        with open(self._log, "rb") as log:
+            log.seek(self._log_start)
+            return _for_the_user(log.read().decode("utf-8", "replace"))
 
     def stop(self) -> None:
         """Asks the process to save and end, without waiting for it."""
@@ -210,9 +222,17 @@ def check_experiments(rows: Mapping[str, Any], launch: Launch) -> dict[str, dict
         (folder / ROWS).write_text(json.dumps(rows), encoding="utf-8")
         process = ChildProcess(launch, folder / "log.txt", "check", name)
         running = {"check": process}
+        told = 0
 
         def follow(job: str) -> bool:
-            return process.ended() and bool(running.pop(job))
+            nonlocal told
+            if process.ended():
+                return bool(running.pop(job))
+            lines = process.said(QUIET)
+            for line in lines[told:]:  # such as how long the encoding of the data will take
+                print(line, file=sys.stderr, flush=True)
+            told = max(told, len(lines))
+            return False
 
         stopped = run_all(running, lambda: False, follow)
         if stopped and running:
@@ -231,11 +251,16 @@ def check_experiments(rows: Mapping[str, Any], launch: Launch) -> dict[str, dict
     raise (ConfigError if status == ConfigError.exit_status else RunError)(message)
 
 
+def _for_the_user(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("mmjax: ")]
+
+
 def _explained(status: int, output: bytes) -> tuple[str, str]:
     """The message for the user that a failed process wrote, if any; and how the process ended."""
     lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
-    messages = [line.removeprefix("mmjax: ") for line in lines if line.startswith("mmjax: ")]
+    messages = [line.removeprefix("mmjax: ") for line in _for_the_user("\n".join(lines))]
     if status < 0:
+        messages = []  # it was killed, and its last line is about what it did before
         name = signal.Signals(-status).name
         end = f"was ended by {name}{' (out of memory, perhaps)' * (name == 'SIGKILL')}"
     else:

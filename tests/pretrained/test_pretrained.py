@@ -338,8 +338,61 @@ def parity():
     sys.modules["parity"] = module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        sys.path.append(str(file.parent))  # as for a script
         spec.loader.exec_module(module)
+        sys.path.remove(str(file.parent))
         yield module
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("case", "layer"),
+    [
+        (
+            lambda p: p.bert(
+                hidden_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                intermediate_size=24,
+                vocab_size=50,
+                max_position_embeddings=32,
+            ),
+            ("blocks", 1, "attention", "value"),
+        ),
+        (
+            lambda p: p.torchvision_model("resnet18", p.resnet_outputs, 32),
+            ("groups", 2, 0, "shortcut", "conv"),
+        ),
+    ],
+    ids=["bert", "resnet18"],
+)
+def test_the_first_layer_that_differs_is_named(parity, case, layer, tmp_path):
+    case = case(parity)
+    model = parity.randomised(case.make())
+    parity.written(model, tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(case.description))
+    images = len(case.size) == 2
+    ours = load(tmp_path, image_size=case.size if images else None)
+    random, mask = np.random.default_rng(0), None
+    if images:
+        inputs = random.standard_normal((2, *case.size, 3)).astype(np.float32)
+        theirs = parity.torch.tensor(inputs.transpose(0, 3, 1, 2))
+    else:
+        inputs, mask = random.integers(1, 50, (2, 6)), np.arange(6) < np.array([[6], [3]])
+        theirs = parity.torch.tensor(inputs)
+    given = None if mask is None else parity.torch.tensor(mask).long()
+
+    def sentence():
+        return parity.first_difference(
+            ours, inputs, mask, model, lambda: case.outputs(model, theirs, given)
+        )
+
+    assert sentence().startswith("No layer of ")
+    node = ours.module
+    for name in layer:
+        node = node[name] if isinstance(name, int) else getattr(node, name)
+    node.kernel[...] += 0.01
+    assert sentence().startswith(f"{'.'.join(map(str, layer))} is the first layer that differs")
 
 
 @pytest.mark.filterwarnings("ignore")

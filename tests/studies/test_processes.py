@@ -54,6 +54,12 @@ class Coded(Launch):
         ),
         ("sys.exit(' last line')", RunError, "ended with status 1 (last line); `mmjax train`"),
         ("sys.exit(4)", RunError, "ended with status 4 (without any output); "),
+        (
+            "print('mmjax: 2 of 5 are encoded', file=sys.stderr, flush=True)\n"
+            "os.kill(os.getpid(), 9)",
+            RunError,
+            "The rows cannot be checked: the process was ended by SIGKILL",
+        ),
         ("os.kill(os.getpid(), 9)", RunError, "was ended by SIGKILL (out of memory, perhaps); "),
     ],
 )
@@ -62,6 +68,18 @@ def test_why_a_check_failed_is_one_sentence(code, error, sentence):
         check_experiments({}, Coded(None, None, code=f"import os, sys\n{code}"))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_check_tells_is_shown_while_it_runs(monkeypatch, capsys):
+    monkeypatch.setattr("mmjax.studies.processes.QUIET", 0.2)
+    code = (
+        "import sys, time; tell = lambda x: print(x, file=sys.stderr, flush=True)\n"
+        "tell('mmjax: 2 of 5 are encoded'); tell('a warning'); time.sleep(1)\n"
+        "tell('mmjax: It is so.'); sys.exit(2)"
+    )
+    with pytest.raises(ConfigError, match=r"^It is so\.$"):
+        check_experiments({}, Coded(None, None, code=code))
+    assert capsys.readouterr().err == "mmjax: 2 of 5 are encoded\n"
 
 
 def test_a_check_reads_and_prints_as_much_as_it_likes():
