@@ -88,6 +88,8 @@ def _outputs(
     with jax.disable_jit():
         features = module.encode(jnp.asarray(inputs), valid, present, train=False, rngs=None)
         module.pool(features, train=False, rngs=None)
+        if hasattr(module, "classifier"):
+            module.logits(features)
     return found
 
 
