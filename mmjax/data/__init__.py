@@ -8,6 +8,7 @@ from mmjax.data.catalogue import DATASETS, find, fingerprint, resolve_folder, ve
 from mmjax.data.dataset import About, ArraySource, Dataset, Modality, Source, Target
 from mmjax.data.described import DescribedData
 from mmjax.data.digits_halves import DigitsHalves
+from mmjax.data.easy_vqa import EasyVQA
 from mmjax.data.esc10 import Esc10
 from mmjax.data.flickr8k import Flickr8k
 from mmjax.data.fsdd_audio import FsddAudio
@@ -38,6 +39,7 @@ __all__ = [
     "DigitsHalves",
     "DropModality",
     "DropWords",
+    "EasyVQA",
     "Esc10",
     "Flickr8k",
     "Fold",

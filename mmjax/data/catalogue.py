@@ -12,6 +12,7 @@ import numpy as np
 from mmjax.data.arrays import Arrays
 from mmjax.data.dataset import ArraySource, Dataset, Target
 from mmjax.data.digits_halves import DigitsHalves
+from mmjax.data.easy_vqa import EasyVQA
 from mmjax.data.esc10 import Esc10
 from mmjax.data.files import FOLDER_VARIABLE, require, sha256
 from mmjax.data.flickr8k import Flickr8k
@@ -37,6 +38,7 @@ _CLASSES: tuple[type[Dataset], ...] = (
     FsddAudio,
     Esc10,
     Flickr8k,
+    EasyVQA,
 )
 DATASETS: Mapping[str, type[Dataset]] = MappingProxyType({cls.name: cls for cls in _CLASSES})
 

@@ -6,8 +6,6 @@ Reference:
 """
 
 import dataclasses
-import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,16 +13,15 @@ import numpy as np
 
 from mmjax.data.dataset import About, Dataset, Modality, Target
 from mmjax.data.files import read_bytes, require
+from mmjax.data.pictures_with_texts import PicturesWithTexts, ids_of_bytes
 from mmjax.data.preprocessing import Pictures, Texts
 from mmjax.errors import ConfigError, DataError
-from mmjax.structs import Batch
 
 _IMAGES, _CAPTIONS = "flickr8k/images/", "flickr8k/Flickr8k.token.txt"
 _SPLITS = {"train": "train", "valid": "dev", "test": "test"}
 _COUNTS = {"train": 6_000, "valid": 1_000, "test": 1_000}
 _EACH = 5  # captions of a picture
 _BYTES = 200  # the longest caption has 199
-_KEPT = 256  # decoded pictures that are kept in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +98,7 @@ class Flickr8k(Dataset):
         size = (self.side, self.side)
         return self.pictures or Pictures(size=size, resize=size, mean=(0.0,), std=(1.0,))
 
-    def load(self, split: str, folder: Path | None) -> "CaptionedPictures":
+    def load(self, split: str, folder: Path | None) -> PicturesWithTexts:
         """Opens a split; see `Dataset.load`."""
         self.check_split(split)
         listed = require(folder, f"flickr8k/Flickr_8k.{_SPLITS[split]}Images.txt", self.about)
@@ -120,8 +117,13 @@ class Flickr8k(Dataset):
                     "pictures again."
                 )
         before = sum(_COUNTS[other] for other in self.splits[: self.splits.index(split)])
-        return CaptionedPictures(
-            [images / name for name in names], self._ids(captions), self._pictures, before
+        rows = np.repeat(np.arange(len(names)), _EACH)
+        return PicturesWithTexts(
+            [images / name for name in names],
+            rows,
+            self._pictures,
+            {"text": self._ids(captions)},
+            {"picture": (rows + before).astype(np.int32)},
         )
 
     def _ids(self, captions: list[str]) -> np.ndarray:
@@ -129,12 +131,7 @@ class Flickr8k(Dataset):
         (length,) = self.modalities["text"].shape
         if self.texts:
             return self.texts(captions, truncate=True, length=length)
-        ids = np.zeros((len(captions), length), np.int32)
-        for row, caption in zip(ids, captions, strict=True):
-            content = caption.encode("utf-8")[:length]
-            row[: len(content)] = np.frombuffer(content, np.uint8)
-            row[: len(content)] += 1
-        return ids
+        return ids_of_bytes(captions, length)
 
 
 def _captions(file: Path, names: list[str]) -> list[str]:
@@ -150,36 +147,3 @@ def _captions(file: Path, names: list[str]) -> list[str]:
     if missing:
         raise DataError(f"{file} has no caption {missing[0]}: download it again.")
     return [found[key] for key in keys]
-
-
-class CaptionedPictures:
-    """The source of a split: record i is picture i // 5 with caption i; pictures are read late.
-
-    Args:
-        files: of the pictures.
-        ids: [5 * pictures, L] of the captions.
-        pictures: resizes and crops.
-        first: number of the first picture among those of all splits.
-    """
-
-    def __init__(self, files: list[Path], ids: np.ndarray, pictures: Pictures, first: int) -> None:
-        self._files, self._ids, self._first = files, ids, first
-        self._read = functools.lru_cache(_KEPT)(lambda row: pictures.fitted(files[row])[0])
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def take(self, indices: np.ndarray) -> Batch:
-        """Gathers records; see `Source.take`."""
-        indices = np.asarray(indices)
-        rows = indices // _EACH
-        inputs: Mapping[str, np.ndarray] = {
-            "image": np.stack([self._read(int(row)) for row in rows]),
-            "text": self._ids[indices],
-        }
-        return Batch.of(
-            inputs,
-            indices,
-            targets={"picture": (rows + self._first).astype(np.int32)},
-            masks={"text": self._ids[indices] != 0},
-        )

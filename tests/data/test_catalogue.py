@@ -9,6 +9,7 @@ import pytest
 from mmjax.data import (
     DATASETS,
     DigitsHalves,
+    EasyVQA,
     Esc10,
     Flickr8k,
     FsddAudio,
@@ -41,6 +42,7 @@ CLASSES = {
     "fsdd_audio": FsddAudio,
     "esc10": Esc10,
     "flickr8k": Flickr8k,
+    "easy_vqa": EasyVQA,
 }
 NAMES = tuple(CLASSES)
 

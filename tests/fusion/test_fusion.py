@@ -11,13 +11,16 @@ from parameters import direction, filled
 
 from mmjax.data import Modality, Target
 from mmjax.encoders import MLP, FeatureShape, LeNet
-from mmjax.fusion import Concat, Mean, MultimodalTransformer
+from mmjax.errors import ConfigError
+from mmjax.fusion import Concat, Mean, MultimodalTransformer, WeightedSum
 from mmjax.models import FusionModel
 from mmjax.structs import Batch, Features
 
 FUSIONS = {
     "concat": Concat(),
     "mean": Mean(width=6),
+    "weighted_sum": WeightedSum(width=6, weights={"text": 0.3, "image": 0.7}),
+    "weighted_sum_learned": WeightedSum(width=6),
     "multimodal_transformer": MultimodalTransformer(width=8, layers=1, heads=2),
 }
 every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
@@ -165,7 +168,7 @@ def test_mean_is_that_of_the_modalities_present():
 
 MODALITIES = {
     "image": Modality("image", (4, 4, 1)),
-    "vector": Modality("vector", (5,)),
+    "text": Modality("vector", (5,)),
 }
 
 
@@ -174,7 +177,7 @@ def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
     """NaN in what is absent, batch norm included: values and gradients as if it were zeros."""
     model = FusionModel(
         encoders={
-            "vector": MLP(hidden=(4,), width=4),
+            "text": MLP(hidden=(4,), width=4),
             "image": LeNet(blocks=1, channels=2, width=4, batch_norm=True),
         },
         fusion=FUSIONS[fusion],
@@ -182,11 +185,11 @@ def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
     rng = np.random.default_rng(0)
     inputs = {
         "image": rng.random((B, 4, 4, 1)).astype(np.float32),
-        "vector": rng.standard_normal((B, 5)).astype(np.float32),
+        "text": rng.standard_normal((B, 5)).astype(np.float32),
     }
     present = {
         "image": np.array([1, 0, 1, 0], bool),
-        "vector": np.array([1, 1, 0, 0], bool),
+        "text": np.array([1, 1, 0, 0], bool),
     }
     graphdef, params, stats, _ = filled(
         lambda: model.build(
@@ -223,7 +226,7 @@ def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
 
 
 @pytest.mark.parametrize(
-    "config", [Concat(), Mean(width=8), MultimodalTransformer(width=8, layers=1)]
+    "config", [Concat(), Mean(width=8), WeightedSum(8), MultimodalTransformer(width=8, layers=1)]
 )
 def test_one_modality_alone(config):
     def run():
@@ -235,3 +238,43 @@ def test_one_modality_alone(config):
         return fused.pooled
 
     assert jax.eval_shape(run).shape[0] == 2
+
+
+@pytest.mark.parametrize(("weights", "image"), [({"text": 0.3, "image": 0.7}, 0.7), ({}, 0.75)])
+def test_the_weighted_sum_in_closed_form(weights, image):
+    module = WeightedSum(width=6, weights=weights).build(
+        SHAPES, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0)
+    )
+    if not weights:
+        module.logits[...] = jnp.array([np.log(3.0), 0.0])  # image, text
+    masks = {name: jnp.asarray(mask) for name, mask in MASKS.items()}
+    features = {name: Features(jnp.asarray(x), masks[name]) for name, x in tokens().items()}
+    fused = module(features, train=False, rngs=None).features.pooled
+    of = {name: module.project[name](features[name].pooled) for name in SHAPES}
+    expected = [image * of["image"][0] + (1 - image) * of["text"][0], of["text"][1], of["image"][2]]
+    np.testing.assert_allclose(fused[:3], np.stack(expected), rtol=1e-5)
+
+
+def test_learned_weights_are_trained_and_fixed_ones_are_not():
+    for config, names in ((WeightedSum(6), {"logits"}), (FUSIONS["weighted_sum"], set())):
+        module = config.build(SHAPES, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))
+        paths = {path[0] for path, _ in nnx.to_flat_state(nnx.state(module, nnx.Param))}
+        assert paths == {"project"} | names
+    _, _, (parameters, _) = run("weighted_sum_learned", tokens())
+    logits = parameters["logits"]
+    assert (np.abs(logits) > 1e-6).all()
+    assert abs(logits.sum()) < 1e-5  # the softmax ignores a common shift
+
+
+@pytest.mark.parametrize(
+    ("weights", "sentence"),
+    [
+        ({"text": 0.0, "image": 1.0}, "The weight of 'text' in WeightedSum is 0.0: choose it abov"),
+        ({"text": float("nan"), "image": 1.0}, "is nan: choose it above 0"),
+        ({"text": 1.0, "imge": 1.0}, r"weights, 'imge': did you mean 'image'"),
+        ({"text": 1.0}, "has no weight for 'image': add it"),
+    ],
+)
+def test_bad_weights_of_a_sum_are_refused(weights, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        WeightedSum(weights=weights).build(SHAPES, dtype=jnp.dtype("float32"), rngs=nnx.Rngs(0))

@@ -1,0 +1,90 @@
+"""Fusion by a weighted sum over modalities."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from mmjax.encoders import FeatureShape
+from mmjax.errors import ConfigError, check_sizes, unknown_name
+from mmjax.fusion.fusion import Fusion
+from mmjax.structs import Features, Fused
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedSum(Fusion):
+    """A linear layer on the pooled features of each modality, then their weighted sum.
+
+        z = sum_m w_m (W_m x_m + b_m) / sum_m w_m    over the modalities m that are present
+
+    Attributes:
+        width: D of the linear layers.
+        weights: modality -> its weight, above 0; empty: the weights are learned, as the softmax of
+            one number for each modality, which starts at equal weights.
+    """
+
+    width: int = 64
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "width")
+        for name, weight in self.weights.items():
+            if not 0 < weight < math.inf:
+                raise ConfigError(
+                    f"The weight of {name!r} in WeightedSum is {weight}: choose it above 0."
+                )
+
+    def build(
+        self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> "WeightedSumFusion":
+        """See `Fusion.build`.
+
+        Raises:
+            ConfigError: weights for some of the modalities only, or for others.
+        """
+        for name in self.weights:
+            if name not in features:
+                raise unknown_name("modality, for WeightedSum.weights,", name, features)
+        for name in features if self.weights else ():
+            if name not in self.weights:
+                raise ConfigError(f"WeightedSum.weights has no weight for {name!r}: add it.")
+        return WeightedSumFusion(self, features, dtype=dtype, rngs=rngs)
+
+
+class WeightedSumFusion(nnx.Module):
+    """The module that `WeightedSum` builds."""
+
+    def __init__(
+        self,
+        config: WeightedSum,
+        features: Mapping[str, FeatureShape],
+        *,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.project = nnx.Dict(
+            {
+                name: nnx.Linear(shape.width, config.width, dtype=dtype, rngs=rngs)
+                for name, shape in features.items()
+            }
+        )
+        self.names = tuple(sorted(features))
+        fixed = [math.log(config.weights[name]) for name in self.names] if config.weights else []
+        self.fixed = tuple(fixed)
+        self.logits = None if fixed else nnx.Param(jnp.zeros(len(features)))
+        self.features = FeatureShape(1, config.width)
+
+    def __call__(
+        self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
+    ) -> Fused:
+        """Modality -> [B, T, D_m] to one token of `width`."""
+        tokens = jnp.stack([self.project[name](features[name].pooled) for name in self.names], 1)
+        present = jnp.stack([features[name].present for name in self.names], axis=1)  # [B, M]
+        logits = jnp.asarray(self.fixed) if self.logits is None else self.logits[...]
+        weights = jax.nn.softmax(jnp.where(present, logits, -1e30), axis=1)
+        weights = jnp.where(present, weights, 0).astype(tokens.dtype)
+        fused = jnp.einsum("bm,bmd->bd", weights, jnp.where(present[:, :, None], tokens, 0))
+        return Fused(Features.of_vector(fused, present.any(axis=1)))
