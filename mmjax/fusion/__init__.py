@@ -1,9 +1,30 @@
 """Fusion of modalities: one file per method, each with the same signature."""
 
+from mmjax.fusion.attention import AttentionFusion
+from mmjax.fusion.bilinear import Bilinear
 from mmjax.fusion.concat import Concat
+from mmjax.fusion.film import FiLM
 from mmjax.fusion.fusion import Fusion, FusionModule
+from mmjax.fusion.gmu import GMU
+from mmjax.fusion.low_rank import LowRankFusion
 from mmjax.fusion.mean import Mean
 from mmjax.fusion.multimodal_transformer import MultimodalTransformer
+from mmjax.fusion.product_of_experts import ProductOfExperts
+from mmjax.fusion.tensor import TensorFusion
 from mmjax.fusion.weighted_sum import WeightedSum
 
-__all__ = ["Concat", "Fusion", "FusionModule", "Mean", "MultimodalTransformer", "WeightedSum"]
+__all__ = [
+    "GMU",
+    "AttentionFusion",
+    "Bilinear",
+    "Concat",
+    "FiLM",
+    "Fusion",
+    "FusionModule",
+    "LowRankFusion",
+    "Mean",
+    "MultimodalTransformer",
+    "ProductOfExperts",
+    "TensorFusion",
+    "WeightedSum",
+]

@@ -9,6 +9,7 @@ from flax import nnx
 from mmjax.encoders import FeatureShape
 from mmjax.errors import check_sizes
 from mmjax.fusion.fusion import Fusion
+from mmjax.fusion.pooled import projections
 from mmjax.structs import Features, Fused
 
 
@@ -43,12 +44,7 @@ class MeanFusion(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
-        self.project = nnx.Dict(
-            {
-                name: nnx.Linear(shape.width, config.width, dtype=dtype, rngs=rngs)
-                for name, shape in features.items()
-            }
-        )
+        self.project = projections(features, config.width, dtype=dtype, rngs=rngs)
         self.features = FeatureShape(1, config.width)
 
     def __call__(

@@ -4,13 +4,13 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import FeatureShape
 from mmjax.errors import ConfigError, check_sizes, unknown_name
 from mmjax.fusion.fusion import Fusion
+from mmjax.fusion.pooled import projected, projections, softmax_of_present
 from mmjax.structs import Features, Fused
 
 
@@ -65,26 +65,18 @@ class WeightedSumFusion(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
-        self.project = nnx.Dict(
-            {
-                name: nnx.Linear(shape.width, config.width, dtype=dtype, rngs=rngs)
-                for name, shape in features.items()
-            }
-        )
-        self.names = tuple(sorted(features))
-        fixed = [math.log(config.weights[name]) for name in self.names] if config.weights else []
-        self.fixed = tuple(fixed)
-        self.logits = None if fixed else nnx.Param(jnp.zeros(len(features)))
+        self.project = projections(features, config.width, dtype=dtype, rngs=rngs)
+        names = sorted(features) if config.weights else []
+        self.fixed = tuple(math.log(config.weights[name]) for name in names)
+        self.logits = None if names else nnx.Param(jnp.zeros(len(features)))
         self.features = FeatureShape(1, config.width)
 
     def __call__(
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
     ) -> Fused:
         """Modality -> [B, T, D_m] to one token of `width`."""
-        tokens = jnp.stack([self.project[name](features[name].pooled) for name in self.names], 1)
-        present = jnp.stack([features[name].present for name in self.names], axis=1)  # [B, M]
+        tokens, there = projected(self.project, features)
         logits = jnp.asarray(self.fixed) if self.logits is None else self.logits[...]
-        weights = jax.nn.softmax(jnp.where(present, logits, -1e30), axis=1)
-        weights = jnp.where(present, weights, 0).astype(tokens.dtype)
-        fused = jnp.einsum("bm,bmd->bd", weights, jnp.where(present[:, :, None], tokens, 0))
-        return Fused(Features.of_vector(fused, present.any(axis=1)))
+        weights = softmax_of_present(logits, there).astype(tokens.dtype)
+        fused = jnp.einsum("bm,bmd->bd", weights, tokens)
+        return Fused(Features.of_vector(fused, there.any(axis=1)))

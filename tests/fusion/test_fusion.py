@@ -12,13 +12,32 @@ from parameters import direction, filled
 from mmjax.data import Modality, Target
 from mmjax.encoders import MLP, FeatureShape, LeNet
 from mmjax.errors import ConfigError
-from mmjax.fusion import Concat, Mean, MultimodalTransformer, WeightedSum
+from mmjax.fusion import (
+    GMU,
+    AttentionFusion,
+    Bilinear,
+    Concat,
+    FiLM,
+    LowRankFusion,
+    Mean,
+    MultimodalTransformer,
+    ProductOfExperts,
+    TensorFusion,
+    WeightedSum,
+)
 from mmjax.models import FusionModel
 from mmjax.structs import Batch, Features
 
 FUSIONS = {
     "concat": Concat(),
     "mean": Mean(width=6),
+    "attention": AttentionFusion(6, hidden=5),
+    "gmu": GMU(6),
+    "film": FiLM("text", 6),
+    "bilinear": Bilinear(6, inner=3),
+    "tensor": TensorFusion(6, inner=3),
+    "low_rank": LowRankFusion(6, rank=2),
+    "product_of_experts": ProductOfExperts(6),
     "weighted_sum": WeightedSum(width=6, weights={"text": 0.3, "image": 0.7}),
     "weighted_sum_learned": WeightedSum(width=6),
     "multimodal_transformer": MultimodalTransformer(width=8, layers=1, heads=2),
