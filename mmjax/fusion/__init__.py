@@ -2,13 +2,16 @@
 
 from mmjax.fusion.attention import AttentionFusion
 from mmjax.fusion.bilinear import Bilinear
+from mmjax.fusion.bottleneck import Bottleneck
 from mmjax.fusion.concat import Concat
+from mmjax.fusion.cross_attention import CrossAttention
 from mmjax.fusion.film import FiLM
 from mmjax.fusion.fusion import Fusion, FusionModule
 from mmjax.fusion.gmu import GMU
 from mmjax.fusion.low_rank import LowRankFusion
 from mmjax.fusion.mean import Mean
 from mmjax.fusion.multimodal_transformer import MultimodalTransformer
+from mmjax.fusion.perceiver import Perceiver
 from mmjax.fusion.product_of_experts import ProductOfExperts
 from mmjax.fusion.tensor import TensorFusion
 from mmjax.fusion.weighted_sum import WeightedSum
@@ -17,13 +20,16 @@ __all__ = [
     "GMU",
     "AttentionFusion",
     "Bilinear",
+    "Bottleneck",
     "Concat",
+    "CrossAttention",
     "FiLM",
     "Fusion",
     "FusionModule",
     "LowRankFusion",
     "Mean",
     "MultimodalTransformer",
+    "Perceiver",
     "ProductOfExperts",
     "TensorFusion",
     "WeightedSum",

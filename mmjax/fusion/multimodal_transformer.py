@@ -9,6 +9,7 @@ from flax import nnx
 from mmjax.encoders import FeatureShape
 from mmjax.errors import check_sizes
 from mmjax.fusion.fusion import Fusion
+from mmjax.fusion.streams import Streams, joined
 from mmjax.layers import Transformer
 from mmjax.structs import Features, Fused
 
@@ -56,19 +57,7 @@ class MultimodalTransformerFusion(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         width = config.width
-        self.project = nnx.Dict(
-            {
-                name: nnx.Linear(shape.width, width, dtype=dtype, rngs=rngs)
-                for name, shape in features.items()
-            }
-        )
-        self.positions = nnx.Dict(
-            {
-                name: nnx.Embed(shape.tokens, width, dtype=dtype, rngs=rngs)
-                for name, shape in features.items()
-            }
-        )
-        self.modality = nnx.Embed(len(features), width, dtype=dtype, rngs=rngs)
+        self.streams = Streams(features, width, dtype=dtype, rngs=rngs)
         self.transformer = Transformer(
             width, config.layers, config.heads, config.dropout, dtype=dtype, rngs=rngs
         )
@@ -78,11 +67,7 @@ class MultimodalTransformerFusion(nnx.Module):
         self, features: Mapping[str, Features], *, train: bool, rngs: nnx.Rngs | None
     ) -> Fused:
         """Modality -> [B, T_m, D_m] to [B, sum T_m, `width`]."""
-        streams, names = [], sorted(features)
-        for index, name in enumerate(names):
-            tokens = self.project[name](features[name].tokens)
-            position = self.positions[name](jnp.arange(tokens.shape[1]))
-            streams.append(tokens + position + self.modality(jnp.full(1, index)))
-        tokens = jnp.concatenate(streams, axis=1)
-        mask = jnp.concatenate([features[name].mask for name in names], axis=1)
-        return Fused(Features(self.transformer(tokens, mask, train=train, rngs=rngs), mask))
+        streams = self.streams(features)
+        every = joined({name: Features(streams[name], features[name].mask) for name in streams})
+        tokens = self.transformer(every.tokens, every.mask, train=train, rngs=rngs)
+        return Fused(Features(tokens, every.mask))

@@ -17,7 +17,7 @@ from mmjax.layers.positions import sinusoids
 from mmjax.layers.recurrent import Cell, Recurrent, recur
 from mmjax.layers.spec_augment import SpecAugment
 from mmjax.layers.spectrogram import LogMelFrames, standardised
-from mmjax.layers.transformer import Transformer
+from mmjax.layers.transformer import Transformer, TransformerBlock
 
 __all__ = [
     "Activation",
@@ -33,6 +33,7 @@ __all__ = [
     "SpecAugment",
     "Summary",
     "Transformer",
+    "TransformerBlock",
     "TransformerDecoder",
     "adapt",
     "check_summary",
