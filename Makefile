@@ -2,16 +2,22 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
-.PHONY: demo test lint format lock clean
+.PHONY: demo test test-slow test-all lint format lock clean
 
 demo: .venv/ready
 	$(BIN)/mmjax ablate experiments/digits_dcca.py --seeds 5 --run-dir runs/demo
 	$(BIN)/mmjax report runs/demo
 
 test: .venv/ready-to-test lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/ready-to-test
+	$(PYTEST) -m slow
+
+test-all: test test-slow
 
 lint: .venv/ready-to-test
 	$(BIN)/ruff format --check .

@@ -19,7 +19,9 @@ def _compile_cache() -> Path:
 # rounds in other places: that found a wrong gradient. `XLA_FLAGS= python -m pytest` compiles as
 # users do, and so does `make demo`. Processes that tests start inherit the flags.
 _OLD_EMITTERS = " --xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 12) else ""
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0" + _OLD_EMITTERS)
+# One piece of code per program, not 32 for as many threads, halves the compiling of small ones.
+_QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+os.environ.setdefault("XLA_FLAGS", _QUICK + _OLD_EMITTERS)
 # What JAX has traced stays: looking for garbage among it takes a tenth of the time.
 gc.set_threshold(50_000, 20, 50)
 # Before any backend starts: two devices for every test, and compiled programs kept between runs.

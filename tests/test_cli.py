@@ -711,6 +711,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
 
 
 # TensorStore's threads tell an event loop of their failures that is closed by then.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_disk_full_while_saving(fails, works, trained, monkeypatch):
     save, saved = Checkpoints.save, []
@@ -821,6 +822,7 @@ study = Study(
 """
 
 
+@pytest.mark.slow
 def test_rows_may_have_spaces_commas_and_any_letters(works, fails):
     Path("grid.py").write_text(TINY + ROWS)
     words = ("--training.steps", "2", "--training.eval-every", "0", "--run-dir", "my study")

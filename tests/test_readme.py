@@ -18,6 +18,7 @@ ARRAYS, LOADED, PUBLISHED, EXPERIMENT, OBJECTIVES = re.findall(
 )
 
 
+@pytest.mark.slow
 def test_arrays_are_trained_on_and_the_model_is_used_by_another_program(
     tmp_path, monkeypatch, capsys
 ):

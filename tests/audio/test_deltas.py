@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from mmjax.audio import deltas
+from mmjax import audio
 from mmjax.errors import ConfigError
 
 F, D = 20, 3
+deltas = jax.jit(audio.deltas, static_argnames="width")
 FEATURES = np.float32(np.random.default_rng(0).normal(size=(2, F, D)))
 
 

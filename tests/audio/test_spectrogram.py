@@ -83,6 +83,7 @@ def test_the_gradient_is_that_of_finite_differences(features):
     wave = jnp.asarray(NOISE[0], jnp.float32)
     direction = jnp.asarray(NOISE[1], jnp.float32)
 
+    @jax.jit
     def loss(step):
         return jnp.mean(features(wave + step * direction, **SMALL) ** 2)
 

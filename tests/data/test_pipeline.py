@@ -101,6 +101,7 @@ def test_resumes_bitwise_in_the_middle_of_an_epoch():
         chex.assert_trees_all_equal([next(batches) for _ in range(5)], expected)
 
 
+@pytest.mark.slow
 def test_a_worker_process_gives_and_resumes_the_same_batches():
     expected = first(6, transforms=TRANSFORMS)
     with training(transforms=TRANSFORMS, workers=1) as batches:

@@ -179,6 +179,7 @@ def losses(shape):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 1, 1), (1, 2, 1)])
 def test_two_devices_take_the_steps_of_one(shape):
     """Without dropout, whose random numbers are of a batch and not of a device."""

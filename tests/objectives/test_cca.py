@@ -171,6 +171,7 @@ def test_columns_of_very_different_scale():
 B, D1, D2 = 12, 5, 4
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     awkward_view(B, D1),
@@ -213,6 +214,7 @@ def test_as_few_rows_as_dimensions(rows, ridge):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_hundreds_of_repeated_columns_without_a_ridge():
     width = 512
     z = np.random.default_rng(0).standard_normal((600, 1))

@@ -180,6 +180,7 @@ def test_weight_decay_leaves_scalars_alone():
     assert metrics["sigmoid_contrastive/bias"] == -10
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(EXPERIMENT, whole, None)

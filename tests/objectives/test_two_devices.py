@@ -9,16 +9,22 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from losses import LOSSES
 
-ROWS, D = 1013, 5  # of a device; a prime, which no other size is a multiple of
+ROWS, D = 251, 5  # of a device; a prime, which no other size is a multiple of
 B = 2 * ROWS
 
 
 OF_PAIRS = (
     *("info_nce", "sigmoid", "joint_embedding", "info_nce, learned", "sigmoid, learned"),
 )  # each row meets the rows of all devices
+QUICK = ("dcca", "info_nce", "cross_entropy")
 CASES = [
-    *((name, AxisType.Auto, True) for name in LOSSES),
     # `test_every_loss` has all of them on explicit axes.
+    *((name, AxisType.Auto, True) for name in QUICK),
+    *(
+        pytest.param(name, AxisType.Auto, True, marks=pytest.mark.slow)
+        for name in LOSSES
+        if name not in QUICK
+    ),
     *((name, AxisType.Explicit, True) for name in ("dcca", "vicreg", "info_nce")),
     # Each way to make weights of none.
     *((name, AxisType.Auto, False) for name in ("dcca", "dgcca", "unit_distance")),

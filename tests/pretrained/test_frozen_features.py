@@ -109,6 +109,7 @@ def test_wrong_encoders_and_folders_are_told(loaded, tmp_path):
         features(loaded, tmp_path).load("train", None)
 
 
+@pytest.mark.slow
 def test_a_run_is_opened_without_weights_and_data(bert, loaded, tmp_path):
     experiment = Experiment(
         name="probe",

@@ -305,6 +305,7 @@ def test_preprocessing_that_comes_with_weights():
         Pictures((2, 2), 2, (0.0,), (1.0,), "cubic")
 
 
+@pytest.mark.slow
 def test_weights_of_the_shared_data(data_folder):
     file = data_folder / "weights" / "efficientnet_lite0.safetensors"
     if not file.exists():

@@ -16,7 +16,6 @@ import mmjax
 from mmjax.data import Arrays
 from mmjax.encoders import MLP, LoRA
 from mmjax.errors import ConfigError, DataError
-from mmjax.evaluation import Classification
 from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
 from mmjax.pretrained import load
@@ -42,8 +41,7 @@ def experiment_of(loaded, steps=2, frozen=(), ids=None, encoder=None):
         ),
         objectives=(CrossEntropy(target="kind"),),
         optimizer=AdamW(learning_rate=0.1),
-        training=Training(steps=steps, batch_size=8, log_every=1),
-        evaluation=(Classification("kind"),),
+        training=Training(steps=steps, batch_size=8, log_every=1, final_splits=()),
     )
 
 
@@ -83,6 +81,7 @@ def test_a_run_starts_from_the_weights_and_needs_no_file_afterwards(
     assert finished["steps"] == 2
 
 
+@pytest.mark.slow
 def test_what_is_trained_starts_at_the_weights_and_goes_on_bitwise(bert, tmp_path):
     loaded = load(bert)
     start = train(experiment_of(loaded, steps=0), tmp_path / "start")
@@ -95,6 +94,7 @@ def test_what_is_trained_starts_at_the_weights_and_goes_on_bitwise(bert, tmp_pat
     assert moved.max() > 0.05  # the second moments begin at the published values too
 
 
+@pytest.mark.slow
 def test_weights_that_changed_or_do_not_fit_are_refused(bert, tmp_path):
     loaded = load(bert)
     tensors = load_file(bert / "model.safetensors")

@@ -115,6 +115,7 @@ def test_an_experiment_begins_at_the_weights(detector):
     assert_begins_at(detector, (1_024,), 16_000)
 
 
+@pytest.mark.slow
 def test_in_pieces_as_in_one(detector):
     whole, module = clips()[0][None], detector.module
     expected, _ = module.listen(jnp.asarray(whole))

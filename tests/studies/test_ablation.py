@@ -79,6 +79,7 @@ def tables(folder: Path) -> dict[str, str]:
     return {name: re.sub(r"\d{4}-\d\d-\d\d", "DAY", text) for name, text in contents.items()}
 
 
+@pytest.mark.slow
 def test_a_study_that_was_killed_ends_with_the_same_tables(tmp_path, ablate):
     begun = time.monotonic()
     # Two rows at a time, and one that starts from the second of them.
@@ -132,6 +133,7 @@ def test_a_cell_that_fails_is_recorded_and_the_others_run_on(tmp_path, ablate):
     assert re.search(r"3 cells, 2 to run, about .* of training with --jobs 2", out)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_how_to_go_on(tmp_path, ablate):
     study, over = tmp_path / "a/study", threading.Event()
 
@@ -160,11 +162,12 @@ def test_sigterm_saves_and_says_how_to_go_on(tmp_path, ablate):
             "",
             "Row 'both': training.batch_size is 5000, but the train split",
         ),
-        (
+        pytest.param(
             ("--rows", "both after it"),
             '"both after it": Stage("left")',
             "Row 'both after it': The row 'left' that it starts from is of another model "
             "(parameter encoders.right",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -162,6 +162,7 @@ def test_a_run_without_a_split_of_the_report(runs, restored_once):
     assert result["cross_fitted"] == []
 
 
+@pytest.mark.slow
 def test_folds_are_fitted_out_of_fold(fold_runs, restored_once):
     plain1, tail0, plain0, tail1 = fold_runs
     groups = [[plain0, plain1], [tail0, tail1]]

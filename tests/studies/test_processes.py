@@ -101,6 +101,7 @@ def test_a_check_is_stopped_by_a_signal_and_leaves_no_process(tmp_path):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
+@pytest.mark.slow
 def test_a_check_ends_with_its_parent(tmp_path):
     (tmp_path / "slow.py").write_text("import time\nprint('begun', flush=True)\ntime.sleep(60)")
     (tmp_path / "rows.json").write_text("{}")

@@ -51,6 +51,7 @@ def finished(run):
     return jax.device_get(arrays), result["metrics"], result["details"]
 
 
+@pytest.mark.slow
 def test_a_run_that_writes_captions(tmp_path, monkeypatch):
     train(EXPERIMENT, tmp_path / "whole", None)
     with monkeypatch.context() as patch:

@@ -116,6 +116,7 @@ def assert_same(run, undisturbed, moments):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2], ids=["one device", "two devices"])
 def test_stopped_by_sigterm_then_ctrl_c_and_killed(tmp_path, devices):
     undisturbed, run = tmp_path / "undisturbed", tmp_path / "disturbed"

@@ -336,6 +336,7 @@ def own(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_data_set_of_ones_own_is_trained_resumed_evaluated_and_ensembled(own, tmp_path, capsys):
     def mmjax_(*words):
         assert main([*map(str, words), "--data-dir", str(own / "data")]) == 0

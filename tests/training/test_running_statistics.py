@@ -184,6 +184,7 @@ def arrays_of(run):
     }
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not_to_the_bit(tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(EXPERIMENT, whole, None)

@@ -106,6 +106,7 @@ def test_labels_are_not_read_where_nothing_asks(monkeypatch):
         Setup(EXPERIMENT, None).abstract_state  # noqa: B018
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_an_undisturbed_one(tmp_path, monkeypatch):
     train(EXPERIMENT, tmp_path / "whole", None)
     calls = itertools.count()

@@ -167,6 +167,7 @@ def test_what_is_taken_lies_as_the_new_run_has_it(aligned, mesh):
     batches.close()
 
 
+@pytest.mark.slow
 def test_a_probe_on_aligned_encoders(aligned, tmp_path):
     run = tmp_path / "probe"
     result = train(starting(PROBE, aligned), run, None)
@@ -222,6 +223,7 @@ def stop_after(steps):
     return lambda: contextlib.nullcontext(lambda: "SIGTERM" if next(turns) >= steps else "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [(), ("left",)])
 def test_resumed_without_its_source_it_ends_with_the_same_bits(
     copied, tmp_path, monkeypatch, frozen

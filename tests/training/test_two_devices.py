@@ -146,6 +146,7 @@ def test_vectors_on_two_devices(vectors_on_one_device, axis_type):
 
 
 # JAX's explicit mode cannot tell how a lookup of word embeddings is to be sharded: no text there.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cases", "axis_type"), [(OF_ALL, AxisType.Auto), (OF_SIGNALS, AxisType.Explicit)]
 )

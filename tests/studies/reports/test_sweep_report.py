@@ -297,6 +297,7 @@ def test_dots_lie_where_their_values_are():
     assert "No finite value" in scatter_chart(dots[3:], label="l", x_label="x")
 
 
+@pytest.mark.slow
 def test_a_real_sweep_from_its_file_to_its_best_experiment(tmp_path, file, monkeypatch):
     # What the trials compile is kept from one run of the tests to the next, as `conftest.py` does.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", jax.config.jax_compilation_cache_dir)

@@ -169,6 +169,7 @@ def test_several_trials_at_the_same_time(tmp_path):
     assert all(trial.state.is_finished() for trial in journal.trials())
 
 
+@pytest.mark.slow
 def test_workers_share_a_sweep_and_adopt_the_trial_of_one_that_is_killed(tmp_path):
     folder = tmp_path / "s"
     program = [sys.executable, sweep_fakes.__file__, str(folder), "20", "0.25"]
