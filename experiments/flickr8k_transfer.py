@@ -12,9 +12,10 @@ hours from scratch on two processor cores.
 Recall is that of Hodosh et al. 2013: among the 1,000 test pictures and among their 5,000 captions,
 any of a picture's five captions is right.
 
-Expected, frozen, three seeds: recall at 1 / 10 from image to text 0.180 ± 0.004 / 0.525 ± 0.012; from
-scratch, one seed: 0.035 / 0.179. Encoding all pictures and captions takes about 20 minutes on two
-processor cores, once; after that a frozen run takes one minute, one from scratch 15 to 60.
+Expected of the frozen row, three seeds: recall at 1 / 10 from image to text 0.180 ± 0.004 /
+0.525 ± 0.012; from scratch, one seed: 0.035 / 0.179. Encoding all pictures and captions takes about
+20 minutes on two processor cores, once; after that a frozen run takes one minute, one from scratch
+15 to 60.
 """
 
 import importlib.util
