@@ -64,7 +64,7 @@ experiment = Experiment(
     ),
     model=FusionModel(
         encoders={"image": Flatten(), "question": Flatten()},
-        fusion=WeightedSum(width=256, weights={"image": 0.7, "question": 0.3}),
+        fusion=WeightedSum(width=256),
         heads={"label": Classifier(hidden=(256,), dropout=0.1)},
     ),
     objectives=(CrossEntropy(),),
@@ -77,11 +77,13 @@ experiment = Experiment(
 
 study = Study(
     rows={
-        "image 0.7, question 0.3": {},
+        "image 0.7, question 0.3": {
+            "model.fusion": WeightedSum(width=256, weights={"image": 0.7, "question": 0.3})
+        },
         "image 0.3, question 0.7": {
             "model.fusion": WeightedSum(width=256, weights={"image": 0.3, "question": 0.7})
         },
-        "learned weights": {"model.fusion": WeightedSum(width=256)},
+        "learned weights": {},
         "concatenation": {"model.fusion": Concat()},
         "question alone": {"model.encoders": {"question": Flatten()}, "model.fusion": Concat()},
         "image alone": {"model.encoders": {"image": Flatten()}, "model.fusion": Concat()},
