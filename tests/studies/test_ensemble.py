@@ -125,6 +125,7 @@ def figures(split, p):
     }
 
 
+@pytest.mark.slow
 def test_every_method_recomputed_from_the_members(runs, restored_once, capsys):
     said = [probabilities_of(run) for run in runs]
     valid, test = (np.stack([each[split] for each in said]) for split in ("valid", "test"))
