@@ -81,6 +81,7 @@ def test_bad_options_are_refused(options, sentence):
         built(LoRA(BERT(**SIZES), **options))
 
 
+@pytest.mark.slow
 def test_only_the_adapters_and_the_rest_of_the_model_are_trained(tmp_path):
     encoder = LoRA(BERT(**SIZES), rank=2, layers=("query", "up"))
     data = Arrays(

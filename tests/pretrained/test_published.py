@@ -54,6 +54,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", refuse)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_weights_and_needs_no_file_afterwards(
     tmp_path, no_network, monkeypatch
 ):
@@ -142,6 +143,7 @@ def test_a_tokenizer_that_changed_is_refused(bert, tmp_path):
     assert experiment.name == "published"
 
 
+@pytest.mark.slow
 def test_adapters_start_at_the_weights_and_are_exported_in_them(bert, tmp_path):
     loaded = load(bert)
     run = mmjax.train(
@@ -168,6 +170,7 @@ def test_adapters_start_at_the_weights_and_are_exported_in_them(bert, tmp_path):
         loaded.trained(run.model.encoders["numbers"])
 
 
+@pytest.mark.slow
 def test_parts_that_are_frozen_by_their_names_stay_at_the_weights(bert, tmp_path):
     loaded = load(bert)
     experiment = experiment_of(loaded)

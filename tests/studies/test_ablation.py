@@ -108,6 +108,7 @@ def test_a_study_that_was_killed_ends_with_the_same_tables(tmp_path, ablate):
         assert twin.read_bytes() == path.read_bytes(), moment
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_is_recorded_and_the_others_run_on(tmp_path, ablate):
     rows = '"steep": {"optimizer": SGD(1e30)}, "on it": Stage("steep")'
     words = ("--jobs", "2", "--seeds", "1", "--rows", "left,on it")
