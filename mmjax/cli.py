@@ -148,6 +148,13 @@ def _parser() -> argparse.ArgumentParser:
         default="best",
         help="default: best, by training.monitor",
     )
+    evaluate.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="MODALITY",
+        help="evaluate as if no example had this modality; may be given several times",
+    )
     evaluate.add_argument("--experiment", metavar="FILE.py", help="file with classes of the config")
     evaluate.add_argument("--json", metavar="FILE", help="also write the metrics to this file")
     _add_data_dir(evaluate)

@@ -211,6 +211,7 @@ class Fused:
     features: Features
     streams: Mapping[str, Features] = struct.field(default_factory=dict)  # modality, after fusion
     terms: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> Term, auxiliary losses
+    weights: Mapping[str, Any] = struct.field(default_factory=dict)  # modality -> [B], its share
 
 
 @struct.dataclass
@@ -280,6 +281,9 @@ class Outputs:
     reconstructions: Mapping[str, Any] = struct.field(default_factory=dict)  # -> Reconstruction
     posteriors: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> Posterior
     terms: Mapping[str, Term] = struct.field(default_factory=dict)  # name -> Term, of the fusion
+    unimodal: Mapping[str, Any] = struct.field(default_factory=dict)
+    # modality -> target -> Prediction, of heads that see only this modality
+    statistics: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> [] to log
 
 
 def unit_floats(x: Any) -> Any:

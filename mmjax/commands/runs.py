@@ -45,6 +45,7 @@ def evaluate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
         data_folder(parsed),
         definitions,
         lambda experiment: override(experiment, rest, prog, parsed.parser.options),
+        parsed.drop,
     )
     print_metrics(metrics)
     write_json(parsed.json, metrics)

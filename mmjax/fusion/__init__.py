@@ -8,6 +8,15 @@ from mmjax.fusion.cross_attention import CrossAttention
 from mmjax.fusion.film import FiLM
 from mmjax.fusion.fusion import Fusion, FusionModule
 from mmjax.fusion.gmu import GMU
+from mmjax.fusion.graph import GraphFusion
+from mmjax.fusion.late import (
+    AveragedHeads,
+    Decision,
+    DecisionModule,
+    ExpertGate,
+    ProductOfHeads,
+    WeightedHeads,
+)
 from mmjax.fusion.low_rank import LowRankFusion
 from mmjax.fusion.mean import Mean
 from mmjax.fusion.multimodal_transformer import MultimodalTransformer
@@ -19,18 +28,25 @@ from mmjax.fusion.weighted_sum import WeightedSum
 __all__ = [
     "GMU",
     "AttentionFusion",
+    "AveragedHeads",
     "Bilinear",
     "Bottleneck",
     "Concat",
     "CrossAttention",
+    "Decision",
+    "DecisionModule",
+    "ExpertGate",
     "FiLM",
     "Fusion",
     "FusionModule",
+    "GraphFusion",
     "LowRankFusion",
     "Mean",
     "MultimodalTransformer",
     "Perceiver",
     "ProductOfExperts",
+    "ProductOfHeads",
     "TensorFusion",
+    "WeightedHeads",
     "WeightedSum",
 ]

@@ -28,12 +28,18 @@ class MultimodalTransformer(Fusion):
         layers: number of Transformer blocks.
         heads: attention heads; divides `width`.
         dropout: rate on the residual branches, in [0, 1).
+        skip: stochastic depth of the last block, in [0, 1); see `mmjax.layers.Transformer`.
+        remat: whether blocks are computed again in the backward pass, to save memory.
+        scan: whether all blocks are compiled as one; their parameters are stacked.
     """
 
     width: int = 64
     layers: int = 2
     heads: int = 4
     dropout: float = 0.0
+    skip: float = 0.0
+    remat: bool = False
+    scan: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(self, "width", "layers", "heads")
@@ -59,7 +65,12 @@ class MultimodalTransformerFusion(nnx.Module):
         width = config.width
         self.streams = Streams(features, width, dtype=dtype, rngs=rngs)
         self.transformer = Transformer(
-            width, config.layers, config.heads, config.dropout, dtype=dtype, rngs=rngs
+            *(width, config.layers, config.heads, config.dropout),
+            skip=config.skip,
+            remat=config.remat,
+            scan=config.scan,
+            dtype=dtype,
+            rngs=rngs,
         )
         self.features = FeatureShape(sum(shape.tokens for shape in features.values()), width)
 

@@ -1,12 +1,14 @@
 """What the fusions of pooled features share: projections to one width, and who is present."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import FeatureShape
+from mmjax.errors import ConfigError, unknown_name
 from mmjax.structs import Features
 
 
@@ -43,3 +45,21 @@ def softmax_of_present(logits: jax.Array, there: jax.Array) -> jax.Array:
 def with_one(x: jax.Array) -> jax.Array:
     """[B, D] to [B, D + 1]: a 1 after the last number."""
     return jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], axis=1)
+
+
+def check_positive(owner: str, weights: Mapping[str, float]) -> None:
+    """Refuses a weight of a modality that is not above 0; ConfigError."""
+    for name, weight in weights.items():
+        if not 0 < weight < math.inf:
+            raise ConfigError(f"The weight of {name!r} in {owner} is {weight}: choose it above 0.")
+
+
+def check_complete(owner: str, weights: Mapping[str, float], modalities: Iterable[str]) -> None:
+    """Refuses weights for some of the modalities only, or for others; ConfigError."""
+    modalities = list(modalities)
+    for name in weights:
+        if name not in modalities:
+            raise unknown_name(f"modality, for {owner}.weights,", name, modalities)
+    for name in modalities if weights else ():
+        if name not in weights:
+            raise ConfigError(f"{owner}.weights has no weight for {name!r}: add it.")

@@ -8,9 +8,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import FeatureShape
-from mmjax.errors import ConfigError, check_sizes, unknown_name
+from mmjax.errors import check_sizes
 from mmjax.fusion.fusion import Fusion
-from mmjax.fusion.pooled import projected, projections, softmax_of_present
+from mmjax.fusion.pooled import (
+    check_complete,
+    check_positive,
+    projected,
+    projections,
+    softmax_of_present,
+)
 from mmjax.structs import Features, Fused
 
 
@@ -31,11 +37,7 @@ class WeightedSum(Fusion):
 
     def __post_init__(self) -> None:
         check_sizes(self, "width")
-        for name, weight in self.weights.items():
-            if not 0 < weight < math.inf:
-                raise ConfigError(
-                    f"The weight of {name!r} in WeightedSum is {weight}: choose it above 0."
-                )
+        check_positive("WeightedSum", self.weights)
 
     def build(
         self, features: Mapping[str, FeatureShape], *, dtype: jnp.dtype, rngs: nnx.Rngs
@@ -45,12 +47,7 @@ class WeightedSum(Fusion):
         Raises:
             ConfigError: weights for some of the modalities only, or for others.
         """
-        for name in self.weights:
-            if name not in features:
-                raise unknown_name("modality, for WeightedSum.weights,", name, features)
-        for name in features if self.weights else ():
-            if name not in self.weights:
-                raise ConfigError(f"WeightedSum.weights has no weight for {name!r}: add it.")
+        check_complete("WeightedSum", self.weights, features)
         return WeightedSumFusion(self, features, dtype=dtype, rngs=rngs)
 
 

@@ -65,6 +65,7 @@ from mmjax.objectives.redundancy import BarlowTwins, VICReg, barlow_twins, vicre
 from mmjax.objectives.running_covariance import RunningCovariance
 from mmjax.objectives.soft_cca import SoftCCA, soft_cca_loss
 from mmjax.objectives.squared_error import SquaredError, squared_error
+from mmjax.objectives.unimodal import Unimodal
 
 __all__ = [
     "DCCA",
@@ -103,6 +104,7 @@ __all__ = [
     "SquaredDCCA",
     "SquaredError",
     "SquaredReconstruction",
+    "Unimodal",
     "UnitDistance",
     "VICReg",
     "barlow_twins",

@@ -2,13 +2,13 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from mmjax.data.catalogue import fingerprint
-from mmjax.errors import ConfigError, RunError
+from mmjax.errors import ConfigError, RunError, unknown_name
 from mmjax.evaluation import evaluate
 from mmjax.training.checkpoints import CheckpointGone, Checkpoints
 from mmjax.training.config import differences, from_json, to_json
@@ -110,8 +110,19 @@ def evaluate_run(
     folder: Path | None,
     definitions: ModuleType | None = None,
     change: Callable[[Experiment], Experiment] | None = None,
+    drop: Collection[str] = (),
 ) -> dict[str, float]:
-    """Evaluates a checkpoint on a split, and says if its run is not finished; see `restore_run`."""
+    """Evaluates a checkpoint on a split, and says if its run is not finished; see `restore_run`.
+
+    Args:
+        run_dir: as in `restore_run`, and so are the others.
+        split: the split.
+        which: best or last.
+        folder: of raw data.
+        definitions: of classes of the config.
+        change: of the experiment.
+        drop: modalities that are absent from all examples.
+    """
     setup, state = restore_run(run_dir, which, folder, definitions, split, change)
     if not (run_dir / RESULT).exists():
         print(
@@ -120,4 +131,7 @@ def evaluate_run(
             file=sys.stderr,
         )
     evaluators = setup.experiment.evaluation
-    return evaluate(evaluators, setup.predictor(state, evaluators), [split]).metrics
+    for name in drop:
+        if name not in setup.experiment.data.modalities:
+            raise unknown_name("modality, for --drop,", name, setup.experiment.data.modalities)
+    return evaluate(evaluators, setup.predictor(state, evaluators, drop=drop), [split]).metrics

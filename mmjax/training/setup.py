@@ -1,7 +1,7 @@
 """Prepares a run: sources, mesh, state and step. Errors appear here, before the first step."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,7 @@ class Setup:
         state: TrainState,
         evaluators: Sequence[Evaluator],
         source: Callable[[str], Source] | None = None,
+        drop: Collection[str] = (),
     ) -> Predictor:
         """The predictor that gives the model's outputs on splits, for the given evaluators.
 
@@ -188,9 +189,12 @@ class Setup:
             evaluators: the outputs that they read are computed; those that are read by evaluators
                 that are not streamed are kept for all examples of a split.
             source: from the name of a split to its source; None takes that of the data set.
+            drop: modalities that the model gets as absent, whatever the data has.
         """
         kept = [item.reads for item in evaluators if not isinstance(item, StreamedEvaluator)]
         forward = self.forward(state, Reads.union(item.reads for item in evaluators))
+        if drop:
+            forward = _without(forward, drop)
         data = self.experiment.data
         return Predictor(forward, source or self.source, self.eval_rows, data, Reads.union(kept))
 
@@ -210,6 +214,18 @@ class Setup:
                 return self._eval_step(reads)(state, self.put(batch))
 
         return run
+
+
+def _without(
+    forward: Callable[[Batch], Outputs], drop: Collection[str]
+) -> Callable[[Batch], Outputs]:
+    """The same for batches from which modalities are absent."""
+
+    def run(batch: Batch) -> Outputs:
+        absent = {name: np.zeros_like(batch.present[name]) for name in drop}
+        return forward(dataclasses.replace(batch, present={**batch.present, **absent}))
+
+    return run
 
 
 def prepare(experiment: Experiment, folder: Path | None) -> Setup:

@@ -230,6 +230,7 @@ def loss_of(
         total += config.weight * term.mean
         values[name] = term.mean
         values.update({f"{name}/{key}": scalar for key, scalar in term.telemetry.items()})
+    values.update(outputs.statistics)
     variables = nnx.as_pure(nnx.state(learner, nnx.Not(nnx.Param)))
     return total, (values, jax.lax.stop_gradient(variables))
 

@@ -20,6 +20,7 @@ from mmjax.fusion import (
     Concat,
     CrossAttention,
     FiLM,
+    GraphFusion,
     LowRankFusion,
     Mean,
     MultimodalTransformer,
@@ -43,6 +44,8 @@ FUSIONS = {
     "product_of_experts": ProductOfExperts(6),
     "weighted_sum": WeightedSum(width=6, weights={"text": 0.3, "image": 0.7}),
     "weighted_sum_learned": WeightedSum(width=6),
+    "graph": GraphFusion(6, rounds=1),
+    "graph_of_tokens": GraphFusion(6, rounds=2, tokens=True),
     "bottleneck": Bottleneck(8, layers=2, first=0, tokens=2, heads=2),
     "cross_attention": CrossAttention(4, layers=1, heads=2),
     "perceiver": Perceiver(8, latents=3, layers=1, heads=2),
@@ -251,6 +254,9 @@ def test_absent_modalities_leak_nothing_through_a_model_in_training(fusion):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         # Each source has one token here, which is attended to whatever the query and the key.
         unused = fusion == "cross_attention" and {"query", "key"} & set(name.split("."))
+        # The only row with two nodes may have both scores on one side of 0, where the listener's
+        # part is the same for all it hears.
+        unused = unused or (fusion.startswith("graph") and ".heard." in name)
         assert np.abs(gradient).max() > 0 or unused, name
 
 
