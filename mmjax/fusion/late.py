@@ -154,8 +154,8 @@ class WeightedHeadsModule(nnx.Module):
         self, values: jax.Array, features: Mapping[str, Features], kind: str
     ) -> tuple[jax.Array, jax.Array]:
         """See `DecisionModule`."""
-        logits = self.logits
-        logits = jnp.array(logits) if isinstance(logits, tuple) else logits[...]
+        given: Any = self.logits
+        logits = jnp.array(given) if isinstance(given, tuple) else given[...]
         there = present(features)
         weights = softmax_of_present(jnp.broadcast_to(logits, there.shape), there)
         return mixed(values, weights, kind), weights

@@ -91,6 +91,7 @@ class Transformer(nnx.Module):
         def block(rngs: nnx.Rngs) -> TransformerBlock:
             return TransformerBlock(width, heads, dropout, dtype=dtype, rngs=rngs)
 
+        self.blocks: Any
         if scan:
             self.blocks = nnx.split_rngs(splits=layers)(nnx.vmap(block))(rngs)
         else:

@@ -57,7 +57,8 @@ class Unimodal(PureObjective):
 
     def of_data(self, counts: Mapping[str, np.ndarray]) -> "Unimodal":
         """See `Objective.of_data`."""
-        return dataclasses.replace(self, objective=self.objective.of_data(counts))
+        objective = self.objective.of_data(counts)
+        return dataclasses.replace(self, objective=objective)  # type: ignore[arg-type]
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Term:
         """The weighted sum over the modalities, and the loss of each."""

@@ -49,8 +49,8 @@ def test_it_is_the_same_function_with_the_same_gradients(name):
     for one, other in zip(
         jax.tree.leaves(found["plain"]), jax.tree.leaves(found[name]), strict=True
     ):
-        # 1e-5: the same sums, which XLA may order in another way.
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+        # 1e-4: the same sums up to 8, which XLA may order in another way.
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("scan", [False, True])

@@ -245,7 +245,8 @@ def test_the_loss_is_the_weighted_sum_of_the_means():
     metrics = first()[1]
     names = metric_names(OBJECTIVES)
     assert names == ["cross_entropy", "gaussian", "spread", "centre"]
-    assert set(metrics) == {"loss", "gradient_norm", "centre/norm", *names}
+    missing = {f"missing/{name}" for name in ("graph", "table")}
+    assert set(metrics) == {"loss", "gradient_norm", "centre/norm", *names, *missing}
     total = sum(each.weight * metrics[name] for each, name in zip(OBJECTIVES, names, strict=True))
     np.testing.assert_allclose(metrics["loss"], total, rtol=1e-6)  # float32
 

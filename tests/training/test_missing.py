@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mmjax.data import Arrays
+from mmjax.data import Arrays, DigitsHalves
 from mmjax.encoders import MLP, FeatureShape
 from mmjax.errors import ConfigError
 from mmjax.evaluation import Classification
@@ -24,7 +24,7 @@ from mmjax.models import (
 from mmjax.models.modality_dropout import dropped
 from mmjax.objectives import CrossEntropy, Unimodal
 from mmjax.structs import Features
-from mmjax.training import Experiment, Training, train
+from mmjax.training import AdamW, Experiment, Training, train
 from mmjax.training.restore import evaluate_run
 
 NAMES = ("image", "text")
@@ -72,22 +72,22 @@ def with_model(**options):
 
 
 def test_what_is_missing_is_logged_and_shares_too(finished):
-    lines = [line for line in logged(finished) if "missing/image" in line]
+    lines = [line for line in logged(finished) if "train/missing/image" in line]
     assert len(lines) == 6
-    assert {line["missing/text"] for line in lines} == {0.0}
+    assert {line["train/missing/text"] for line in lines} == {0.0}
     for line in lines:
-        assert line["missing/image"] in set(np.arange(17) / 16)
-        assert 0 < line["share/image"] < 1
+        assert line["train/missing/image"] in set(np.arange(17) / 16)
+        assert 0 < line["train/share/image"] < 1
         # The gates of two modalities are tied, but the text is there more often.
-        assert line["unimodal"] == pytest.approx(0.5 * line["unimodal/text"], rel=1e-6)
-    assert 0.1 < np.mean([line["missing/image"] for line in lines]) < 0.4
+        assert line["train/unimodal"] == pytest.approx(0.5 * line["train/unimodal/text"], rel=1e-6)
+    assert 0.1 < np.mean([line["train/missing/image"] for line in lines]) < 0.4
 
 
 def test_the_rate_0_is_the_complete_run_to_the_bit(finished, tmp_path):
     experiment = with_model(unimodal=True, dropout=ModalityDropout(0.0))
     train(experiment, tmp_path / "run", None)
     for one, other in zip(logged(finished), logged(tmp_path / "run"), strict=True):
-        for name in ("loss", "gradient_norm", "missing/image"):
+        for name in ("train/loss", "train/gradient_norm", "train/missing/image"):
             assert one.get(name) == other.get(name)
 
 
@@ -151,20 +151,33 @@ def test_a_run_with_dropout_and_stand_ins(tmp_path, stand_in):
     experiment = with_model(dropout=ModalityDropout(0.5), stand_in=stand_in)
     experiment = dataclasses.replace(experiment, objectives=(CrossEntropy(),))
     train(experiment, tmp_path / "run", None)
-    rates = [line["missing/text"] for line in logged(tmp_path / "run") if "missing/text" in line]
+    rates = [
+        line["train/missing/text"]
+        for line in logged(tmp_path / "run")
+        if "train/missing/text" in line
+    ]
     assert 0.1 < np.mean(rates) < 0.6
 
 
-def test_a_run_is_evaluated_without_a_modality(finished):
-    def accuracy(*drop):
-        return evaluate_run(finished, "train", "best", None, drop=drop)
+def test_a_run_is_evaluated_without_a_modality(tmp_path):
+    digits = dataclasses.replace(
+        EXPERIMENT,
+        data=DigitsHalves(),
+        model=FusionModel({view: MLP((), width=4) for view in ("left", "right")}),
+        objectives=(CrossEntropy(),),
+        optimizer=AdamW(learning_rate=0.1),
+    )
+    train(digits, tmp_path, None)
 
-    whole, without, nothing = accuracy(), accuracy("image"), accuracy("image", "text")
+    def accuracy(*drop):
+        return evaluate_run(tmp_path, "test", "best", None, drop=drop)
+
+    whole, without, nothing = accuracy(), accuracy("left"), accuracy("left", "right")
     assert set(whole) == set(without)
-    assert whole != without
-    assert nothing["train/accuracy"] == 0.5  # the same answer for all
-    with pytest.raises(ConfigError, match=r"modality, for --drop, 'imge'.* did you mean 'image'"):
-        accuracy("imge")
+    assert whole["test/accuracy"] > without["test/accuracy"] + 0.05
+    assert nothing["test/accuracy"] < 0.15  # one answer for all
+    with pytest.raises(ConfigError, match=r"modality, for --drop, 'lefd': did you mean 'left'"):
+        accuracy("lefd")
 
 
 @pytest.mark.parametrize(
