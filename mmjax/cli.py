@@ -155,6 +155,25 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODALITY",
         help="evaluate as if no example had this modality; may be given several times",
     )
+    evaluate.add_argument(
+        "--robustness",
+        action="store_true",
+        help="a metric without modalities, and with damaged ones: subsets x corruptions x severities",
+    )
+    evaluate.add_argument(
+        "--metric", metavar="NAME", help="of --robustness; default: training.monitor, or the first"
+    )
+    evaluate.add_argument(
+        "--corruptions", metavar="A,B", help="of --robustness: only these, such as noise,blur"
+    )
+    evaluate.add_argument(
+        "--severities", metavar="1,3,5", help="of --robustness, from 1 to 5; default: all five"
+    )
+    evaluate.add_argument(
+        "--beside",
+        metavar="RUN_DIR",
+        help="of --robustness: another run on the same data, for the effective robustness",
+    )
     evaluate.add_argument("--experiment", metavar="FILE.py", help="file with classes of the config")
     evaluate.add_argument("--json", metavar="FILE", help="also write the metrics to this file")
     _add_data_dir(evaluate)

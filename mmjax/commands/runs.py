@@ -5,6 +5,7 @@ import dataclasses
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmjax import benchmarks
 from mmjax.commands.arguments import (
@@ -16,10 +17,11 @@ from mmjax.commands.arguments import (
     write_json,
 )
 from mmjax.errors import ConfigError
+from mmjax.training.experiment import Experiment
 from mmjax.training.loop import train
 from mmjax.training.overrides import load_module, override
 from mmjax.training.provenance import environment
-from mmjax.training.restore import evaluate_run
+from mmjax.training.restore import evaluate_run, robustness_of_run
 from mmjax.training.sharding import check_devices
 
 
@@ -38,17 +40,51 @@ def evaluate(parsed: argparse.Namespace, rest: Sequence[str]) -> None:
     check_json(parsed.json)
     definitions = load_module(parsed.experiment) if parsed.experiment else None
     prog = f"{parsed.parser.prog} {parsed.run_dir}"
-    metrics = evaluate_run(
-        Path(parsed.run_dir),
-        parsed.split,
-        parsed.checkpoint,
-        data_folder(parsed),
-        definitions,
-        lambda experiment: override(experiment, rest, prog, parsed.parser.options),
-        parsed.drop,
-    )
+
+    def change(experiment: Experiment) -> Experiment:
+        return override(experiment, rest, prog, parsed.parser.options)
+
+    common = (parsed.split, parsed.checkpoint, data_folder(parsed), definitions, change)
+    if parsed.robustness:
+        _robustness(parsed, common)
+        return
+    for option in ("beside", "corruptions", "severities", "metric"):
+        if getattr(parsed, option) is not None:
+            raise ConfigError(f"--{option} is an option of --robustness: give that too.")
+    metrics = evaluate_run(Path(parsed.run_dir), *common, parsed.drop)
     print_metrics(metrics)
     write_json(parsed.json, metrics)
+
+
+def _robustness(parsed: argparse.Namespace, common: tuple[Any, ...]) -> None:
+    """`mmjax evaluate --robustness`: every subset of the modalities, and every corruption."""
+    if parsed.drop:
+        raise ConfigError("--robustness tries every subset of the modalities: leave out --drop.")
+    levels = (parsed.severities or "1,2,3,4,5").split(",")
+    if not all(level.strip().isdigit() for level in levels):
+        raise ConfigError(f"--severities {parsed.severities} must be numbers, such as 1,3,5.")
+    options = {
+        "metric": parsed.metric or "",
+        "only": [name.strip() for name in (parsed.corruptions or "").split(",") if name.strip()],
+        "severities": [int(level) for level in levels],
+    }
+    found = robustness_of_run(Path(parsed.run_dir), *common, **options)
+    print(f"{found.metric} with these modalities only:")
+    print_metrics(found.subsets)
+    print("\nContribution of each modality (Shapley value):")
+    print_metrics(found.contributions)
+    figures = dataclasses.asdict(found)
+    if found.curves:
+        print(f"\nClean, then severity {', '.join(levels)}; then the relative robustness (area):")
+    for name, curve in found.curves.items():
+        points = "  ".join(f"{value:.4f}" for value in curve)
+        print(f"{name:24} {points}   {found.relative[name]:.4f}")
+    if parsed.beside:
+        other = robustness_of_run(Path(parsed.beside), *common, **options)
+        figures["effective"] = found.effective(other)
+        print(f"\nEffective robustness beside {parsed.beside}:")
+        print_metrics(figures["effective"])
+    write_json(parsed.json, figures)
 
 
 def bench_step(parsed: argparse.Namespace, rest: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from mmjax.evaluation.ranking import mean_average_precision, median_rank, recall
 from mmjax.evaluation.regression import Regression
 from mmjax.evaluation.retrieval import Retrieval
 from mmjax.evaluation.semantic import Semantic
+from mmjax.evaluation.unimodal import UnimodalClassification, blending_weights
 
 __all__ = [
     "CCA",
@@ -46,7 +47,9 @@ __all__ = [
     "Retrieval",
     "Semantic",
     "StreamedEvaluator",
+    "UnimodalClassification",
     "Value",
+    "blending_weights",
     "clustering_accuracy",
     "evaluate",
     "mean_average_precision",

@@ -32,7 +32,7 @@ class FusionModel(Model):
         dropout: hides modalities of some training examples from the fusion; None hides nothing.
         stand_in: what the fusion gets for an absent modality; None: no token of it.
         unimodal: whether each modality also has heads of its own, on its encoder's features, for
-            the losses of `Unimodal` and for `Modulation`.
+            the losses of `Unimodal` and the rules of `mmjax.training.Balance`.
     """
 
     encoders: Mapping[str, Encoder]

@@ -4,9 +4,9 @@
 `dmcca_loss`, `dtcca_loss`, `eckart_young_loss`, `noi_loss`, `soft_cca_loss`, `info_nce`,
 `sigmoid_contrastive`, `barlow_twins`, `vicreg`, `joint_embedding`, `dimensionwise_correlation`,
 `relative_distance`, `unit_distance`, `squared_reconstruction`, `bernoulli_reconstruction`,
-`kl_divergence`, `cross_entropy`, `focal`, `binary_cross_entropy` and `squared_error` need nothing
-else of mmjax. The estimators of `mmjax.cca` (`LinearCCA`, `KernelCCA`, ...) can be imported from
-here too.
+`kl_divergence`, `cross_entropy`, `distillation`, `focal`, `binary_cross_entropy` and
+`squared_error` need nothing else of mmjax. The estimators of `mmjax.cca` (`LinearCCA`, `KernelCCA`,
+...) can be imported from here too.
 """
 
 from mmjax.cca import (
@@ -38,7 +38,9 @@ from mmjax.objectives.dcca import (
     dcca_loss_and_telemetry,
 )
 from mmjax.objectives.dgcca import DGCCA, dgcca_loss
+from mmjax.objectives.distillation import Distillation, distillation
 from mmjax.objectives.dmcca import DMCCA, dmcca_loss
+from mmjax.objectives.domains import CORAL, SourceAdversary
 from mmjax.objectives.dtcca import DTCCA, dtcca_loss
 from mmjax.objectives.eckart_young import EckartYoung, eckart_young_loss
 from mmjax.objectives.focal import Focal, focal
@@ -68,6 +70,7 @@ from mmjax.objectives.squared_error import SquaredError, squared_error
 from mmjax.objectives.unimodal import Unimodal
 
 __all__ = [
+    "CORAL",
     "DCCA",
     "DGCCA",
     "DMCCA",
@@ -81,6 +84,7 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "DimensionwiseCorrelation",
+    "Distillation",
     "EckartYoung",
     "EffectiveNumber",
     "Focal",
@@ -101,6 +105,7 @@ __all__ = [
     "RunningCovariance",
     "SigmoidContrastive",
     "SoftCCA",
+    "SourceAdversary",
     "SquaredDCCA",
     "SquaredError",
     "SquaredReconstruction",
@@ -116,6 +121,7 @@ __all__ = [
     "dcca_loss_and_telemetry",
     "dgcca_loss",
     "dimensionwise_correlation",
+    "distillation",
     "dmcca_loss",
     "dtcca_loss",
     "eckart_young_loss",

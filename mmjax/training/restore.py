@@ -2,14 +2,18 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
 from mmjax.data.catalogue import fingerprint
+from mmjax.data.corruptions import SEVERITIES
 from mmjax.errors import ConfigError, RunError, unknown_name
 from mmjax.evaluation import evaluate
+from mmjax.evaluation.embeddings import shapes_of
+from mmjax.evaluation.robustness import Robustness, dropped, measure_robustness
+from mmjax.structs import Batch
 from mmjax.training.checkpoints import CheckpointGone, Checkpoints
 from mmjax.training.config import differences, from_json, to_json
 from mmjax.training.experiment import Experiment, check
@@ -81,7 +85,16 @@ def restore_run(
 
 def _changed(before: Experiment, after: Experiment) -> Experiment:
     """The experiment after options; ConfigError if one of them changes what was trained."""
-    for part in ("name", "model", "objectives", "optimizer", "start", "transforms", "selections"):
+    for part in (
+        "name",
+        "model",
+        "objectives",
+        "optimizer",
+        "start",
+        "transforms",
+        "selections",
+        "balance",
+    ):
         changes = differences(to_json(getattr(before, part)), to_json(getattr(after, part)), part)
         if changes:
             raise ConfigError(
@@ -110,7 +123,7 @@ def evaluate_run(
     folder: Path | None,
     definitions: ModuleType | None = None,
     change: Callable[[Experiment], Experiment] | None = None,
-    drop: Collection[str] = (),
+    drop: Sequence[str] = (),
 ) -> dict[str, float]:
     """Evaluates a checkpoint on a split, and says if its run is not finished; see `restore_run`.
 
@@ -123,6 +136,79 @@ def evaluate_run(
         change: of the experiment.
         drop: modalities that are absent from all examples.
     """
+    setup, state = _opened(run_dir, split, which, folder, definitions, change)
+    for name in drop:
+        if name not in setup.experiment.data.modalities:
+            raise unknown_name("modality, for --drop,", name, setup.experiment.data.modalities)
+    evaluators = setup.experiment.evaluation
+    predictor = setup.predictor(
+        state, evaluators, change=(lambda batch: dropped(batch, drop)) if drop else None
+    )
+    return evaluate(evaluators, predictor, [split]).metrics
+
+
+def robustness_of_run(
+    run_dir: Path,
+    split: str,
+    which: Which,
+    folder: Path | None,
+    definitions: ModuleType | None = None,
+    change: Callable[[Experiment], Experiment] | None = None,
+    *,
+    metric: str = "",
+    only: Sequence[str] = (),
+    severities: Sequence[int] = SEVERITIES,
+) -> Robustness:
+    """A metric of a run without modalities and with damaged ones; see `measure_robustness`.
+
+    Args:
+        run_dir: as in `evaluate_run`, and so are the next five.
+        split: the split.
+        which: best or last.
+        folder: of raw data.
+        definitions: of classes of the config.
+        change: of the experiment.
+        metric: name of a metric without its split; empty: training.monitor, or the first.
+        only: names of corruptions; empty for all.
+        severities: 1 to 5.
+    """
+    setup, state = _opened(run_dir, split, which, folder, definitions, change)
+    evaluators, experiment = setup.experiment.evaluation, setup.experiment
+    if not evaluators:
+        raise ConfigError("The run has no evaluation, so no metric: give its experiment one.")
+
+    def measured(change: Callable[[Batch], Batch] | None) -> dict[str, float]:
+        return evaluate(evaluators, setup.predictor(state, evaluators, change=change), [split])[0]
+
+    first = measured(None)
+    name = metric or experiment.training.monitor or next(iter(first)).partition("/")[2]
+    if f"{split}/{name}" not in first:
+        raise unknown_name("metric of the run", name, [each.partition("/")[2] for each in first])
+    used = _embedded(experiment)
+    return measure_robustness(
+        lambda change: measured(change)[f"{split}/{name}"],
+        name,
+        experiment.data.modalities,
+        used,
+        only=only,
+        severities=severities,
+    )
+
+
+def _embedded(experiment: Experiment) -> list[str]:
+    """The modalities that the model of an experiment embeds."""
+    return [name for name in shapes_of(experiment).embeddings if name in experiment.data.modalities]
+
+
+def _opened(
+    run_dir: Path,
+    split: str,
+    which: Which,
+    folder: Path | None,
+    definitions: ModuleType | None,
+    change: Callable[[Experiment], Experiment] | None,
+) -> tuple[Setup, TrainState]:
+    """`restore_run`, which says if the run is not finished."""
     setup, state = restore_run(run_dir, which, folder, definitions, split, change)
     if not (run_dir / RESULT).exists():
         print(
@@ -130,8 +216,4 @@ def evaluate_run(
             f"step {int(state.step)}.",
             file=sys.stderr,
         )
-    evaluators = setup.experiment.evaluation
-    for name in drop:
-        if name not in setup.experiment.data.modalities:
-            raise unknown_name("modality, for --drop,", name, setup.experiment.data.modalities)
-    return evaluate(evaluators, setup.predictor(state, evaluators, drop=drop), [split]).metrics
+    return setup, state

@@ -1,7 +1,7 @@
 """Prepares a run: sources, mesh, state and step. Errors appear here, before the first step."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,7 @@ class Setup:
             seed=training.seed,
             dtype=jnp.dtype(training.precision),
             frozen=training.frozen,
+            balance=experiment.balance,
         )
 
     @cached_property
@@ -180,7 +181,7 @@ class Setup:
         state: TrainState,
         evaluators: Sequence[Evaluator],
         source: Callable[[str], Source] | None = None,
-        drop: Collection[str] = (),
+        change: Callable[[Batch], Batch] | None = None,
     ) -> Predictor:
         """The predictor that gives the model's outputs on splits, for the given evaluators.
 
@@ -189,12 +190,12 @@ class Setup:
             evaluators: the outputs that they read are computed; those that are read by evaluators
                 that are not streamed are kept for all examples of a split.
             source: from the name of a split to its source; None takes that of the data set.
-            drop: modalities that the model gets as absent, whatever the data has.
+            change: of the batches that the model gets; evaluations see them unchanged.
         """
         kept = [item.reads for item in evaluators if not isinstance(item, StreamedEvaluator)]
         forward = self.forward(state, Reads.union(item.reads for item in evaluators))
-        if drop:
-            forward = _without(forward, drop)
+        if change:
+            forward = _changed(forward, change)
         data = self.experiment.data
         return Predictor(forward, source or self.source, self.eval_rows, data, Reads.union(kept))
 
@@ -216,16 +217,11 @@ class Setup:
         return run
 
 
-def _without(
-    forward: Callable[[Batch], Outputs], drop: Collection[str]
+def _changed(
+    forward: Callable[[Batch], Outputs], change: Callable[[Batch], Batch]
 ) -> Callable[[Batch], Outputs]:
-    """The same for batches from which modalities are absent."""
-
-    def run(batch: Batch) -> Outputs:
-        absent = {name: np.zeros_like(batch.present[name]) for name in drop}
-        return forward(dataclasses.replace(batch, present={**batch.present, **absent}))
-
-    return run
+    """The same function of changed batches."""
+    return lambda batch: forward(change(batch))
 
 
 def prepare(experiment: Experiment, folder: Path | None) -> Setup:

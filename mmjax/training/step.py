@@ -13,8 +13,9 @@ from mmjax.data import Modality, Target
 from mmjax.errors import ConfigError, unknown_name
 from mmjax.layers import is_marked_frozen
 from mmjax.models import Model, abstract_outputs
-from mmjax.objectives import Objective, PureObjective
+from mmjax.objectives import Objective, PureObjective, Unimodal
 from mmjax.structs import Batch, Outputs, Term
+from mmjax.training.balance import Balance, balanced
 from mmjax.training.optimizer import in_part, part_name
 from mmjax.training.sharding import state_shardings
 
@@ -40,11 +41,13 @@ class Program:
         graphdef: the structure of the `Learner`.
         optimizer: the optax transformation.
         objectives: configs of the objectives; the loss is the sum of weight times value.
+        balance: changes the gradients of the encoders; None does not.
     """
 
     graphdef: Any
     optimizer: optax.GradientTransformation
     objectives: tuple[Objective, ...]
+    balance: Balance | None = None
 
 
 @struct.dataclass
@@ -70,6 +73,7 @@ def state_maker(
     seed: int,
     dtype: jnp.dtype,
     frozen: tuple[str, ...] = (),
+    balance: Balance | None = None,
 ) -> Callable[[], TrainState]:
     """A function, which JAX can trace, that initialises a state.
 
@@ -82,6 +86,7 @@ def state_maker(
         seed: seed of the parameters and of all randomness in training.
         dtype: of the computation; parameters are float32.
         frozen: dotted names of frozen parts, besides those that the model itself freezes.
+        balance: of the gradients; None for none.
 
     Raises:
         ConfigError: by the function: model, objectives and data set do not fit together, a frozen
@@ -112,7 +117,7 @@ def state_maker(
         kept, params, variables = map(nnx.as_pure, (kept, params, variables))
         _check_frozen(frozen, kept, params)
         # Traced once for the shapes and once for the values; both use the first program.
-        programs.append(Program(graphdef, optimizer, objectives))
+        programs.append(Program(graphdef, optimizer, objectives, balance))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -217,22 +222,32 @@ def loss_of(
         under its objective's name and further values of an objective as `name/key` (the second
         objective of the same name is called `name_2`, and so on); and the variables after the step.
     """
+    losses, aux, _ = _losses(state, params, batch, key=key)
+    total = jnp.zeros((), jnp.float32)
+    for loss in losses:
+        total += loss
+    return total, aux
+
+
+def _losses(
+    state: TrainState, params: Any, batch: Batch, *, key: jax.Array | None
+) -> tuple[list[jax.Array], tuple[dict[str, jax.Array], Any], Outputs]:
+    """Weight times mean of each objective, what `loss_of` returns beside them, and the outputs."""
     learner = merged(state, params)
     rngs = None if key is None else nnx.Rngs(dropout=key)
     outputs = learner.model(batch, train=True, rngs=rngs)
-    configs = state.program.objectives
-    total = jnp.zeros((), jnp.float32)
+    configs, losses = state.program.objectives, []
     values: dict[str, jax.Array] = {}
     for name, config, objective in zip(
         metric_names(configs), configs, learner.objectives, strict=True
     ):
         term: Term = objective(outputs, batch, train=True, rngs=rngs)
-        total += config.weight * term.mean
+        losses.append(config.weight * term.mean)
         values[name] = term.mean
         values.update({f"{name}/{key}": scalar for key, scalar in term.telemetry.items()})
     values.update(outputs.statistics)
     variables = nnx.as_pure(nnx.state(learner, nnx.Not(nnx.Param)))
-    return total, (values, jax.lax.stop_gradient(variables))
+    return losses, (values, jax.lax.stop_gradient(variables)), outputs
 
 
 def metric_names(objectives: tuple[Objective, ...]) -> list[str]:
@@ -262,7 +277,11 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
     def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
         return loss_of(state, params, batch, key=key)
 
-    (total, (values, variables)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+    if state.program.balance is None:
+        both, gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        total, (values, variables) = both
+    else:
+        total, values, variables, gradients = _balanced(state, state.program.balance, batch, key)
     updates, opt_state = state.program.optimizer.update(gradients, state.opt_state, state.params)
     metrics = {"loss": total, "gradient_norm": optax.tree.norm(gradients), **values}
     next_state = dataclasses.replace(
@@ -273,6 +292,40 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
         opt_state=opt_state,
     )
     return next_state, metrics
+
+
+def _balanced(
+    state: TrainState, balance: Balance, batch: Batch, key: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array], Any, Any]:
+    """Loss, logged values, variables, and the gradients after the rule."""
+    alone = [isinstance(each, Unimodal) for each in state.program.objectives]
+
+    def groups(params: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        losses, aux, outputs = _losses(state, params, batch, key=key)
+        parts = [jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)]
+        for loss, place in zip(losses, alone, strict=True):
+            parts[place] += loss
+        return (parts[0], parts[1]), (aux, jax.lax.stop_gradient(outputs))
+
+    (joint, of_one), pull, ((values, variables), outputs) = jax.vjp(
+        groups, state.params, has_aux=True
+    )
+    one, zero = jnp.ones((), joint.dtype), jnp.zeros((), joint.dtype)
+    gradients, logged = balanced(
+        balance,
+        *(pull((one, zero))[0], pull((zero, one))[0]),
+        _encoder_of,
+        outputs,
+        batch,
+        jax.random.fold_in(key, 1),
+    )
+    return joint + of_one, values | logged, variables, gradients
+
+
+def _encoder_of(path: tuple[Any, ...]) -> str | None:
+    """The modality of the encoder that a parameter of the learner is in; None outside of them."""
+    names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
+    return names[2] if names[:2] == ["model", "encoders"] else None
 
 
 def eval_step(state: TrainState, batch: Batch) -> Outputs:

@@ -118,6 +118,8 @@ def initial_state():
 
 def test_golden_step():
     state, metrics = step(initial_state(), batch())
+    rates = [metrics.pop(f"missing/{name}") for name in MODALITIES]
+    assert not any(rates)
     metrics = {name: float(value) for name, value in metrics.items()}
     for _ in range(5):
         state, later = step(state, batch())
