@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--robustness",
         action="store_true",
-        help="a metric without modalities, and with damaged ones: subsets x corruptions x severities",
+        help="a metric without each subset of the modalities, and with damaged ones",
     )
     evaluate.add_argument(
         "--metric", metavar="NAME", help="of --robustness; default: training.monitor, or the first"

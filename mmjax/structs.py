@@ -211,7 +211,7 @@ class Fused:
     features: Features
     streams: Mapping[str, Features] = struct.field(default_factory=dict)  # modality, after fusion
     terms: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> Term, auxiliary losses
-    weights: Mapping[str, Any] = struct.field(default_factory=dict)  # modality -> [B], its share
+    shares: Mapping[str, Any] = struct.field(default_factory=dict)  # modality -> [B], its weight
 
 
 @struct.dataclass
@@ -283,6 +283,7 @@ class Outputs:
     terms: Mapping[str, Term] = struct.field(default_factory=dict)  # name -> Term, of the fusion
     unimodal: Mapping[str, Any] = struct.field(default_factory=dict)
     # modality -> target -> Prediction, of heads that see only this modality
+    shares: Mapping[str, Any] = struct.field(default_factory=dict)  # modality -> [B], of `Fused`
     statistics: Mapping[str, Any] = struct.field(default_factory=dict)  # name -> [] to log
 
 

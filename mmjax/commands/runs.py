@@ -63,7 +63,7 @@ def _robustness(parsed: argparse.Namespace, common: tuple[Any, ...]) -> None:
     levels = (parsed.severities or "1,2,3,4,5").split(",")
     if not all(level.strip().isdigit() for level in levels):
         raise ConfigError(f"--severities {parsed.severities} must be numbers, such as 1,3,5.")
-    options = {
+    options: dict[str, Any] = {
         "metric": parsed.metric or "",
         "only": [name.strip() for name in (parsed.corruptions or "").split(",") if name.strip()],
         "severities": [int(level) for level in levels],

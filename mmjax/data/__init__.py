@@ -12,6 +12,7 @@ from mmjax.data.easy_vqa import EasyVQA
 from mmjax.data.esc10 import Esc10
 from mmjax.data.flickr8k import Flickr8k
 from mmjax.data.fsdd_audio import FsddAudio
+from mmjax.data.gmu_synthetic import GMUSynthetic
 from mmjax.data.mfeat import Mfeat
 from mmjax.data.mnist_halves import MNISTHalves
 from mmjax.data.mosi_utterance import MOSIUtterance
@@ -44,6 +45,7 @@ __all__ = [
     "Flickr8k",
     "Fold",
     "FsddAudio",
+    "GMUSynthetic",
     "LongTail",
     "MNISTHalves",
     "MOSIUtterance",

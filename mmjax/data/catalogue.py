@@ -17,6 +17,7 @@ from mmjax.data.esc10 import Esc10
 from mmjax.data.files import FOLDER_VARIABLE, require, sha256
 from mmjax.data.flickr8k import Flickr8k
 from mmjax.data.fsdd_audio import FsddAudio
+from mmjax.data.gmu_synthetic import GMUSynthetic
 from mmjax.data.mfeat import Mfeat
 from mmjax.data.mnist_halves import MNISTHalves
 from mmjax.data.mosi_utterance import MOSIUtterance
@@ -39,6 +40,7 @@ _CLASSES: tuple[type[Dataset], ...] = (
     Esc10,
     Flickr8k,
     EasyVQA,
+    GMUSynthetic,
 )
 DATASETS: Mapping[str, type[Dataset]] = MappingProxyType({cls.name: cls for cls in _CLASSES})
 

@@ -5,13 +5,14 @@ transforms too, and may be listed in `Experiment.transforms`. What a record beco
 number and the seed alone, not on its batch.
 
 The strengths of noise and contrast on images are those of Hendrycks and Dietterich, Benchmarking
-Neural Network Robustness to Common Corruptions, ICLR 2019; all others are ours. They are for data of
-the ranges that `Modality` states.
+Neural Network Robustness to Common Corruptions, ICLR 2019; all others are ours. They are for data
+of the ranges that `Modality` states.
 """
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -44,7 +45,7 @@ class Corruption(RecordTransform):
     @property
     def strength(self) -> float:
         """What the class says, at this severity."""
-        return self.strengths[self.severity - 1]
+        return float(self.strengths[self.severity - 1])
 
     def change(
         self, values: np.ndarray, valid: np.ndarray | None, rng: np.random.Generator
@@ -229,7 +230,7 @@ class SwappedWords(_OfWords):
     ) -> np.ndarray:
         """See `Corruption.damaged`."""
         there, x = _words(x, valid), x.copy()
-        for one, other in zip(there[:-1], there[1:], strict=True):
+        for one, other in itertools.pairwise(there):
             if rng.random() < self.strength:
                 x[one], x[other] = x[other], x[one]
         return x
@@ -262,6 +263,37 @@ class MissingNumbers(Corruption):
         return np.where(rng.random(x.shape) < self.strength, 0, x).astype(x.dtype)
 
 
+class MissingCells(Corruption):
+    """Numbers of a table become unknown; the strength is their share. Categories stay."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("table",)
+    strengths = (0.1, 0.2, 0.3, 0.5, 0.7)
+
+    def check(self, modalities: Mapping[str, Modality]) -> None:
+        """See `Transform.check`."""
+        super().check(modalities)
+        if "known" not in modalities[self.modality].parts:
+            raise ConfigError(
+                f"The table {self.modality!r} has no part `known`, so that none of its numbers can "
+                "be missing: declare it."
+            )
+
+    def change_records(self, batch: Batch, rngs: Sequence[np.random.Generator]) -> Batch:
+        """See `RecordTransform.change_records`."""
+        table = dict(batch.inputs[self.modality])
+        known = np.array(table["known"])
+        for row in np.flatnonzero(batch.present[self.modality]).tolist():
+            known[row] = self.damaged(known[row], None, rngs[row])
+        table["known"] = known
+        return dataclasses.replace(batch, inputs={**batch.inputs, self.modality: table})
+
+    def damaged(
+        self, x: np.ndarray, valid: np.ndarray | None, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Which numbers [n] of one record are still known."""
+        return x & (rng.random(x.shape) >= self.strength)
+
+
 BY_KIND: Mapping[str, Mapping[str, type[Corruption]]] = {
     "image": {
         "noise": NoisyPixels,
@@ -276,13 +308,16 @@ BY_KIND: Mapping[str, Mapping[str, type[Corruption]]] = {
     },
     "text": {"deletion": DeletedWords, "typos": Typos, "swap": SwappedWords},
     "vector": {"noise": NoisyNumbers, "missing": MissingNumbers},
+    "table": {"missing": MissingCells},
 }
 _LIKE = {"video": "image", "sequence": "vector"}
 
 
 def corruptions_of(modality: Modality) -> Mapping[str, type[Corruption]]:
-    """Name -> corruption of that kind of modality; empty where we have none (graphs, tables)."""
-    return {} if modality.parts else BY_KIND.get(_LIKE.get(modality.kind, modality.kind), {})
+    """Name -> corruption of that kind of modality; empty where we have none, as for graphs."""
+    if modality.parts and "known" not in modality.parts:
+        return {}
+    return BY_KIND.get(_LIKE.get(modality.kind, modality.kind), {})
 
 
 def check_severity(severity: int) -> None:

@@ -7,6 +7,7 @@ from mmjax.evaluation.correlation import HeldOutCorrelation, RawCorrelation
 from mmjax.evaluation.evaluate import Figures, evaluate
 from mmjax.evaluation.evaluator import Evaluator, Lower, Neither, Reads, StreamedEvaluator, Value
 from mmjax.evaluation.exact_match import ExactMatch
+from mmjax.evaluation.gates import GateCorrelation
 from mmjax.evaluation.grammar_match import Equivalence, GrammarMatch
 from mmjax.evaluation.metrics import Confusion
 from mmjax.evaluation.multi_label import MultiLabelClassification
@@ -31,6 +32,7 @@ __all__ = [
     "ExactMatch",
     "Figures",
     "GCCAProjection",
+    "GateCorrelation",
     "GrammarMatch",
     "HeldOutCorrelation",
     "LinearProbe",

@@ -1,6 +1,7 @@
 """How a model holds out: without modalities, and with damaged ones."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -106,7 +107,7 @@ def measure_robustness(
             points = [clean]
             for severity in severities:
                 damage = corruption(name, severity)
-                points.append(measure(lambda batch, damage=damage: corrupted(damage, batch, seed)))
+                points.append(measure(functools.partial(corrupted, damage, seed=seed)))
             curves[f"{name}: {kind}"] = tuple(points)
     return Robustness(
         metric,

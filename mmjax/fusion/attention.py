@@ -66,4 +66,5 @@ class AttentionFusionModule(nnx.Module):
         tokens, there = projected(self.project, features)
         weights = softmax_of_present(self.out(jnp.tanh(self.score(tokens)))[..., 0], there)
         fused = jnp.einsum("bm,bmd->bd", weights.astype(tokens.dtype), tokens)
-        return Fused(Features.of_vector(fused, there.any(axis=1)))
+        shares = {name: weights[:, at] for at, name in enumerate(sorted(features))}
+        return Fused(Features.of_vector(fused, there.any(axis=1)), shares=shares)

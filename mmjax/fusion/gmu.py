@@ -72,4 +72,4 @@ class GMUModule(nnx.Module):
             gates = jnp.concatenate([gates, 1 - gates], axis=1)
         fused = (gates * jnp.where(there[:, :, None], jnp.tanh(tokens), 0)).sum(axis=1)
         shares = {name: gates[:, at].mean(axis=1) for at, name in enumerate(sorted(features))}
-        return Fused(Features.of_vector(fused, there.any(axis=1)), weights=shares)
+        return Fused(Features.of_vector(fused, there.any(axis=1)), shares=shares)

@@ -76,4 +76,5 @@ class WeightedSumFusion(nnx.Module):
         logits = jnp.asarray(self.fixed) if self.logits is None else self.logits[...]
         weights = softmax_of_present(logits, there).astype(tokens.dtype)
         fused = jnp.einsum("bm,bmd->bd", weights, tokens)
-        return Fused(Features.of_vector(fused, there.any(axis=1)))
+        shares = {name: weights[:, at] for at, name in enumerate(sorted(features))}
+        return Fused(Features.of_vector(fused, there.any(axis=1)), shares=shares)

@@ -8,7 +8,7 @@ from mmjax.models.late_fusion_model import LateFusionModel
 from mmjax.models.modality_dropout import ModalityDropout
 from mmjax.models.model import Model, ModelModule, abstract_generated, abstract_outputs
 from mmjax.models.multi_encoder import MultiEncoder
-from mmjax.models.stand_in import LearnedStandIn, MeanStandIn, StandIn, ZeroStandIn
+from mmjax.models.stand_in import LearnedStandIn, MeanStandIn, NoStandIn, StandIn, ZeroStandIn
 from mmjax.models.variational_cca import VariationalCCA
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Model",
     "ModelModule",
     "MultiEncoder",
+    "NoStandIn",
     "StandIn",
     "VariationalCCA",
     "ZeroStandIn",

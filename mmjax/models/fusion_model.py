@@ -14,7 +14,7 @@ from mmjax.fusion import Concat, Fusion
 from mmjax.heads import Head, default_head
 from mmjax.models.modality_dropout import ModalityDropout, dropped
 from mmjax.models.model import Model, build_encoders, embeddings_of, encode, encoder_paths
-from mmjax.models.stand_in import StandIn
+from mmjax.models.stand_in import NoStandIn, StandIn
 from mmjax.structs import Batch, Features, Fused, Modality, Outputs, Prediction, Target
 
 
@@ -29,8 +29,8 @@ class FusionModel(Model):
         modalities: the modalities to use, among those with an encoder; if empty, all.
         frozen: modalities whose encoders are frozen (not trained). These run in evaluation mode,
             without dropout and with the running statistics, and their parameters stay constant.
-        dropout: hides modalities of some training examples from the fusion; None hides nothing.
-        stand_in: what the fusion gets for an absent modality; None: no token of it.
+        dropout: hides modalities of some training examples from the fusion.
+        stand_in: what the fusion gets for an absent modality.
         unimodal: whether each modality also has heads of its own, on its encoder's features, for
             the losses of `Unimodal` and the rules of `mmjax.training.Balance`.
     """
@@ -40,8 +40,8 @@ class FusionModel(Model):
     heads: Mapping[str, Head] = dataclasses.field(default_factory=dict)
     modalities: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
-    dropout: ModalityDropout | None = None
-    stand_in: StandIn | None = None
+    dropout: ModalityDropout = ModalityDropout()
+    stand_in: StandIn = NoStandIn()
     unimodal: bool = False
 
     @property
@@ -90,8 +90,8 @@ class FusionModelModule(nnx.Module):
         self.heads = build_heads(
             config.heads, self.fusion.features, targets, dtype=dtype, rngs=rngs
         )
-        self.rates = config.dropout.of(shapes) if config.dropout else {}
-        self.stand_in = config.stand_in.build(shapes, rngs=rngs) if config.stand_in else None
+        self.rates = config.dropout.of(shapes)
+        self.stand_in = config.stand_in.build(shapes, rngs=rngs)
         self.unimodal = nnx.Dict(
             {
                 name: build_heads(config.heads, shapes[name], targets, dtype=dtype, rngs=rngs)
@@ -118,7 +118,8 @@ class FusionModelModule(nnx.Module):
             predictions=predictions_of(self.heads, fused.features, batch, train=train, rngs=rngs),
             terms=fused.terms,
             unimodal=of_one,
-            statistics=statistics_of(seen, fused.weights, batch),
+            shares=fused.shares,
+            statistics=statistics_of(seen, fused.shares, batch),
         )
 
     def generate(self, batch: Batch) -> dict[str, Prediction]:

@@ -30,7 +30,7 @@ class LateFusionModel(Model):
             set gets the head of its kind.
         modalities: the modalities to use, among those with an encoder; if empty, all.
         frozen: modalities whose encoders are frozen, as in `FusionModel`.
-        dropout: hides modalities of some training examples from the decision; None hides nothing.
+        dropout: hides modalities of some training examples from the decision.
     """
 
     encoders: Mapping[str, Encoder]
@@ -38,7 +38,7 @@ class LateFusionModel(Model):
     heads: Mapping[str, Head] = dataclasses.field(default_factory=dict)
     modalities: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
-    dropout: ModalityDropout | None = None
+    dropout: ModalityDropout = ModalityDropout()
 
     @property
     def frozen_paths(self) -> tuple[tuple[str, ...], ...]:
@@ -95,7 +95,7 @@ class LateFusionModelModule(nnx.Module):
         self.decisions = nnx.Dict(
             {name: config.decision.build(shapes, dtype=dtype, rngs=rngs) for name in self.kinds}
         )
-        self.rates = config.dropout.of(shapes) if config.dropout else {}
+        self.rates = config.dropout.of(shapes)
 
     def __call__(
         self, batch: Batch, *, train: bool = False, rngs: nnx.Rngs | None = None
@@ -124,5 +124,6 @@ class LateFusionModelModule(nnx.Module):
             features=features,
             predictions=predictions,
             unimodal=unimodal,
+            shares=weights,
             statistics=statistics_of(seen, weights, batch),
         )

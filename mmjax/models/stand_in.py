@@ -17,19 +17,28 @@ from mmjax.structs import Features
 class StandIn(abc.ABC):
     """Base of the configs of stand-ins: one token for each modality, for examples without it.
 
-    Without a stand-in, a fusion gets no token of an absent modality, and leaves it out. With one,
-    it gets exactly one valid token of it, the first. `present` and the embeddings of the model
-    still say what was there.
+    With `NoStandIn`, a fusion gets no token of an absent modality, and leaves it out. With all
+    others, it gets exactly one valid token of it, the first. `present` and the embeddings of the
+    model still say what was there.
     """
 
     @abc.abstractmethod
     def build(self, features: Mapping[str, FeatureShape], *, rngs: nnx.Rngs) -> Any:
-        """Makes the module; it maps features to features.
+        """Makes the module, which maps features to features; None for nothing to do.
 
         Args:
             features: modality -> number and width of its encoder's tokens.
             rngs: initialises the parameters.
         """
+
+
+@dataclasses.dataclass(frozen=True)
+class NoStandIn(StandIn):
+    """Nothing: the fusion leaves an absent modality out."""
+
+    def build(self, features: Mapping[str, FeatureShape], *, rngs: nnx.Rngs) -> None:
+        """See `StandIn.build`."""
+        return None
 
 
 @dataclasses.dataclass(frozen=True)

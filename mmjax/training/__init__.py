@@ -1,7 +1,7 @@
 """From an experiment to a trained model: state, step, loop, optimizer, sharding, checkpoints."""
 
 from mmjax.evaluation import Evaluator
-from mmjax.training.balance import OGMGE, Balance, MMPareto, Unchanged
+from mmjax.training.balance import OGMGE, Balance, MMPareto, NoBalance, Unchanged
 from mmjax.training.experiment import Experiment, Training
 from mmjax.training.layer_wise import LayerWise
 from mmjax.training.loop import Interrupted, train
@@ -25,6 +25,7 @@ __all__ = [
     "Learner",
     "MMPareto",
     "Mesh",
+    "NoBalance",
     "Optimizer",
     "PerPart",
     "Schedule",

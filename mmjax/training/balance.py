@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ class Balance(abc.ABC):
     the two groups, below 0 where one undoes the other, and 0 without the one or the other.
     """
 
-    needs_unimodal: bool = True  # heads of one modality (`FusionModel.unimodal`)
+    needs_unimodal: ClassVar[bool] = True  # the objective `Unimodal`
 
     @abc.abstractmethod
     def __call__(
@@ -54,10 +54,7 @@ class Balance(abc.ABC):
 class Unchanged(Balance):
     """Changes nothing: for runs that are to log norms and conflicts only."""
 
-    @property
-    def needs_unimodal(self) -> bool:  # type: ignore[override]
-        """Whether the model must have heads of one modality."""
-        return False
+    needs_unimodal: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -69,6 +66,11 @@ class Unchanged(Balance):
     ) -> tuple[dict[str, Leaves], dict[str, jax.Array]]:
         """See `Balance.__call__`."""
         return {name: _sum(joint[name], alone[name]) for name in joint}, {}
+
+
+@dataclasses.dataclass(frozen=True)
+class NoBalance(Unchanged):
+    """Changes nothing and logs nothing, in one backward pass."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from mmjax.evaluation import Evaluator
 from mmjax.evaluation.embeddings import shapes_of
 from mmjax.models import Model
 from mmjax.objectives import Objective, Unimodal
-from mmjax.training.balance import Balance
+from mmjax.training.balance import Balance, NoBalance
 from mmjax.training.config import check_seeds, check_types
 from mmjax.training.optimizer import AdamW, Optimizer
 from mmjax.training.sharding import Mesh
@@ -93,8 +93,7 @@ class Experiment:
         evaluation: the evaluators, which compute the metrics.
         transforms: transforms of training batches, applied in order.
         start: the run whose parameters initialise this one; None initialises at random.
-        balance: changes the gradients of the encoders, so that no modality is left behind; None
-            does not.
+        balance: changes the gradients of the encoders, so that no modality is left behind.
         selections: choose which records of `train` are used and how often, applied in order.
             Evaluations on `train`, and fits on it, use the selected records too.
     """
@@ -109,7 +108,7 @@ class Experiment:
     transforms: tuple[Transform, ...] = ()
     start: Start | None = None
     selections: tuple[Selection, ...] = ()
-    balance: Balance | None = None
+    balance: Balance = NoBalance()
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name):
@@ -156,8 +155,9 @@ def check(experiment: Experiment) -> None:
             raise unknown_name("target", selection.target, experiment.data.targets)
     for objective in experiment.objectives:
         _check_targets(objective, experiment.data)
-    needs_heads = experiment.balance is not None and experiment.balance.needs_unimodal
-    if needs_heads and not any(isinstance(each, Unimodal) for each in experiment.objectives):
+    if experiment.balance.needs_unimodal and not any(
+        isinstance(each, Unimodal) for each in experiment.objectives
+    ):
         raise ConfigError(
             f"{type(experiment.balance).__name__} needs losses of one modality: add "
             "Unimodal(objective=CrossEntropy()) to `objectives`, and choose "

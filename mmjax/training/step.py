@@ -15,7 +15,7 @@ from mmjax.layers import is_marked_frozen
 from mmjax.models import Model, abstract_outputs
 from mmjax.objectives import Objective, PureObjective, Unimodal
 from mmjax.structs import Batch, Outputs, Term
-from mmjax.training.balance import Balance, balanced
+from mmjax.training.balance import Balance, NoBalance, balanced
 from mmjax.training.optimizer import in_part, part_name
 from mmjax.training.sharding import state_shardings
 
@@ -41,13 +41,13 @@ class Program:
         graphdef: the structure of the `Learner`.
         optimizer: the optax transformation.
         objectives: configs of the objectives; the loss is the sum of weight times value.
-        balance: changes the gradients of the encoders; None does not.
+        balance: changes the gradients of the encoders.
     """
 
     graphdef: Any
     optimizer: optax.GradientTransformation
     objectives: tuple[Objective, ...]
-    balance: Balance | None = None
+    balance: Balance = NoBalance()
 
 
 @struct.dataclass
@@ -73,7 +73,7 @@ def state_maker(
     seed: int,
     dtype: jnp.dtype,
     frozen: tuple[str, ...] = (),
-    balance: Balance | None = None,
+    balance: Balance = NoBalance(),
 ) -> Callable[[], TrainState]:
     """A function, which JAX can trace, that initialises a state.
 
@@ -86,7 +86,7 @@ def state_maker(
         seed: seed of the parameters and of all randomness in training.
         dtype: of the computation; parameters are float32.
         frozen: dotted names of frozen parts, besides those that the model itself freezes.
-        balance: of the gradients; None for none.
+        balance: of the gradients.
 
     Raises:
         ConfigError: by the function: model, objectives and data set do not fit together, a frozen
@@ -277,7 +277,7 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, j
     def loss(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
         return loss_of(state, params, batch, key=key)
 
-    if state.program.balance is None:
+    if isinstance(state.program.balance, NoBalance):
         both, gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         total, (values, variables) = both
     else:

@@ -13,6 +13,7 @@ from mmjax.data import (
     Esc10,
     Flickr8k,
     FsddAudio,
+    GMUSynthetic,
     Mfeat,
     MNISTHalves,
     MOSIUtterance,
@@ -43,6 +44,7 @@ CLASSES = {
     "esc10": Esc10,
     "flickr8k": Flickr8k,
     "easy_vqa": EasyVQA,
+    "gmu_synthetic": GMUSynthetic,
 }
 NAMES = tuple(CLASSES)
 

@@ -1,4 +1,4 @@
-"""Corruptions: strengths by severity, the same for a record in any batch, and nothing else changed."""
+"""Corruptions: strengths by severity, and the same for a record in any batch."""
 
 import dataclasses
 
@@ -12,6 +12,7 @@ from mmjax.data.corruptions import (
     AudioDropouts,
     BlurredPixels,
     DeletedWords,
+    MissingCells,
     NoisyAudio,
     NoisyPixels,
     OccludedPixels,
@@ -32,7 +33,7 @@ INPUTS = {
     "text": RNG.integers(1, 50, (6, 40)).astype(np.int32),
     "vector": RNG.standard_normal((6, 30)).astype(np.float32),
 }
-EVERY = [(kind, name) for kind, names in BY_KIND.items() for name in names]
+EVERY = [(kind, name) for kind, names in BY_KIND.items() if kind != "table" for name in names]
 
 
 def batch(rows=slice(None)):
@@ -111,6 +112,23 @@ def test_words():
     assert set(one(Typos("t", 5), ids)[0][:4]) <= {5, 6, 7, 8}
     for make in (DeletedWords, SwappedWords, Typos):
         np.testing.assert_array_equal(one(make("t", 5), np.zeros(4, int))[0], 0)
+
+
+def test_cells_of_a_table_become_unknown():
+    known = RNG.random((6, 200)) < 0.9
+    table = {"numbers": RNG.random((6, 200)).astype(np.float32), "known": known}
+    rows = Batch.of({"t": table}, np.arange(6), present={"t": np.arange(6) != 2})
+    found = corrupted(MissingCells("t", 4), rows, 0).inputs["t"]
+    np.testing.assert_array_equal(found["numbers"], table["numbers"])
+    np.testing.assert_array_equal(found["known"][2], known[2])
+    assert not (found["known"] & ~known).any()
+    assert found["known"][3:].mean() == pytest.approx(0.45, abs=0.06)
+    parts = {"numbers": Modality("vector", (200,))}
+    with pytest.raises(ConfigError, match="has no part `known`"):
+        MissingCells("t").check({"t": Modality("table", parts=parts)})
+    assert not corruptions_of(Modality("table", parts=parts))
+    parts["known"] = Modality("vector", (200,), "bool")
+    assert list(corruptions_of(Modality("table", parts=parts))) == ["missing"]
 
 
 def test_what_does_not_fit_is_refused():

@@ -19,6 +19,7 @@ from mmjax.training import (
     SGD,
     Experiment,
     MMPareto,
+    NoBalance,
     Training,
     Unchanged,
     train,
@@ -61,7 +62,7 @@ def stepped(balance):
 
 @pytest.fixture(scope="module")
 def plain():
-    return stepped(None)
+    return stepped(NoBalance())
 
 
 def test_unchanged_is_the_plain_step_and_logs_more(plain):
@@ -173,7 +174,7 @@ def test_runs_with_rules_train(tmp_path):
                 "model": FusionModel({"text": MLP((4,))}),
                 "evaluation": (UnimodalClassification(),),
                 "objectives": (CrossEntropy(),),
-                "balance": None,
+                "balance": NoBalance(),
             },
             "UnimodalClassification needs a model with heads of one modality",
         ),
