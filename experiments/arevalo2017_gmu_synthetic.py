@@ -48,5 +48,12 @@ study = Study(
         },
     },
     columns=("test/accuracy", "test/gate_correlation"),
+    published={
+        "GMU, one unit": {
+            "test/gate_correlation": Published(
+                1.0, "Arevalo et al. 2017, section 4.1, mean of 1,000 runs", "unverified"
+            )
+        }
+    },
     seeds=3,
 )

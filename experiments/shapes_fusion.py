@@ -74,8 +74,8 @@ experiment = Experiment(
     data=Shapes(information="synergy", unique_to="audio", classes=2),
     model=FusionModel(encoders, Concat(), heads),
     objectives=(CrossEntropy(),),
-    optimizer=AdamW(learning_rate=3e-3, schedule=Cosine(warmup_steps=50)),
-    training=Training(steps=300, batch_size=128, log_every=100, final_splits=("test",)),
+    optimizer=AdamW(learning_rate=1e-3, schedule=Cosine(warmup_steps=50)),
+    training=Training(steps=600, batch_size=128, log_every=100, final_splits=("test",)),
     evaluation=(Classification(), BestPossible()),
 )
 

@@ -22,10 +22,10 @@ class GMUSynthetic(Dataset):
         x_v, x_t ~ N(alpha_C), N(alpha_C)        what each would say of the class
         x_v = M x_v + (1 - M) y_v,   x_t = (1 - M) x_t + M y_t
 
-    After the generative model of Arevalo et al. 2017, section 4.1 and figure 3. The paper gives no
-    numbers for the means; ours put the class at +1 and -1 and the noise at 3 in the visual and at -3
-    in the textual modality, all in one direction of each modality's space and with a deviation of
-    `spread`. So whoever reads one modality can tell whether it is noise.
+    After the generative model of Arevalo et al. 2017, section 4.1 and figure 3. The means are ours:
+    the class is at +1 and -1, and the noise at 3 in the visual and at -3 in the textual modality,
+    all in one direction of each modality's space and with a deviation of `spread`. So whoever reads
+    one modality can tell whether it is noise.
 
     Attributes:
         train_size: examples of `train`.

@@ -73,7 +73,7 @@ def state_maker(
     seed: int,
     dtype: jnp.dtype,
     frozen: tuple[str, ...] = (),
-    balance: Balance = NoBalance(),
+    balance: Balance | None = None,
 ) -> Callable[[], TrainState]:
     """A function, which JAX can trace, that initialises a state.
 
@@ -86,7 +86,7 @@ def state_maker(
         seed: seed of the parameters and of all randomness in training.
         dtype: of the computation; parameters are float32.
         frozen: dotted names of frozen parts, besides those that the model itself freezes.
-        balance: of the gradients.
+        balance: of the gradients; None for none.
 
     Raises:
         ConfigError: by the function: model, objectives and data set do not fit together, a frozen
@@ -117,7 +117,7 @@ def state_maker(
         kept, params, variables = map(nnx.as_pure, (kept, params, variables))
         _check_frozen(frozen, kept, params)
         # Traced once for the shapes and once for the values; both use the first program.
-        programs.append(Program(graphdef, optimizer, objectives, balance))
+        programs.append(Program(graphdef, optimizer, objectives, balance or NoBalance()))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
