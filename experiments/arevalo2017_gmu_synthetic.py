@@ -15,7 +15,7 @@ from mmjax.fusion import GMU, AttentionFusion, Concat
 from mmjax.heads import Classifier
 from mmjax.models import FusionModel
 from mmjax.objectives import CrossEntropy
-from mmjax.studies import Study
+from mmjax.studies import Published, Study
 from mmjax.training import AdamW, Cosine, Experiment, Training
 
 encoders = {name: MLP((), width=1) for name in ("textual", "visual")}
@@ -51,7 +51,7 @@ study = Study(
     published={
         "GMU, one unit": {
             "test/gate_correlation": Published(
-                1.0, "Arevalo et al. 2017, section 4.1, mean of 1,000 runs", "unverified"
+                1.0, "Arevalo et al. 2017, section 4.1, synthetic gate test", "paper"
             )
         }
     },
