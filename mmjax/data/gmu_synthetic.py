@@ -25,7 +25,8 @@ class GMUSynthetic(Dataset):
     After the generative model of Arevalo et al. 2017, section 4.1 and figure 3. The means are ours:
     the class is at +1 and -1, and the noise at 3 in the visual and at -3 in the textual modality,
     all in one direction of each modality's space and with a deviation of `spread`. So whoever reads
-    one modality can tell whether it is noise.
+    one modality can tell whether it is noise. As in the paper, there are about 200 examples of each
+    class in training.
 
     Attributes:
         train_size: examples of `train`.
@@ -49,8 +50,8 @@ class GMUSynthetic(Dataset):
         licence="no rights are claimed: random numbers",
     )
 
-    train_size: int = 2000
-    valid_size: int = 500
+    train_size: int = 400
+    valid_size: int = 400
     test_size: int = 2000
     width: int = 1
     spread: float = 0.4
