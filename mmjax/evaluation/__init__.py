@@ -18,6 +18,7 @@ from mmjax.evaluation.ranking import mean_average_precision, median_rank, recall
 from mmjax.evaluation.regression import Regression
 from mmjax.evaluation.retrieval import Retrieval
 from mmjax.evaluation.semantic import Semantic
+from mmjax.evaluation.subsets import Subsets
 from mmjax.evaluation.unimodal import UnimodalClassification, blending_weights
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Retrieval",
     "Semantic",
     "StreamedEvaluator",
+    "Subsets",
     "UnimodalClassification",
     "Value",
     "blending_weights",

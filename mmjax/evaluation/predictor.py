@@ -80,6 +80,16 @@ class Predictor:
             self._run(split, [], key, rows if len(rows) < size else None)
         return self._predictions[key]
 
+    def changed(self, change: Callable[[Batch], Batch]) -> "Predictor":
+        """A predictor whose model gets changed batches; evaluations see them as they are."""
+        return Predictor(
+            lambda batch: self._forward(change(batch)),
+            self.source,
+            self._batch_size,
+            self.data,
+            self._kept,
+        )
+
     def state(self, evaluator: StreamedEvaluator, split: str) -> Any:
         """The state of a streamed evaluation after all examples of a split."""
         if (split, id(evaluator)) not in self._states:

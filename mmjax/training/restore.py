@@ -141,9 +141,7 @@ def evaluate_run(
         if name not in setup.experiment.data.modalities:
             raise unknown_name("modality, for --drop,", name, setup.experiment.data.modalities)
     evaluators = setup.experiment.evaluation
-    predictor = setup.predictor(
-        state, evaluators, change=(lambda batch: dropped(batch, drop)) if drop else None
-    )
+    predictor = setup.predictor(state, evaluators).changed(lambda batch: dropped(batch, drop))
     return evaluate(evaluators, predictor, [split]).metrics
 
 
@@ -177,10 +175,12 @@ def robustness_of_run(
     if not evaluators:
         raise ConfigError("The run has no evaluation, so no metric: give its experiment one.")
 
-    def measured(change: Callable[[Batch], Batch] | None) -> dict[str, float]:
-        return evaluate(evaluators, setup.predictor(state, evaluators, change=change), [split])[0]
+    predictor = setup.predictor(state, evaluators)
 
-    first = measured(None)
+    def measured(change: Callable[[Batch], Batch]) -> dict[str, float]:
+        return evaluate(evaluators, predictor.changed(change), [split]).metrics
+
+    first = measured(lambda batch: batch)
     name = metric or experiment.training.monitor or next(iter(first)).partition("/")[2]
     if f"{split}/{name}" not in first:
         raise unknown_name("metric of the run", name, [each.partition("/")[2] for each in first])

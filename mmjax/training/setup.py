@@ -181,7 +181,6 @@ class Setup:
         state: TrainState,
         evaluators: Sequence[Evaluator],
         source: Callable[[str], Source] | None = None,
-        change: Callable[[Batch], Batch] | None = None,
     ) -> Predictor:
         """The predictor that gives the model's outputs on splits, for the given evaluators.
 
@@ -190,12 +189,9 @@ class Setup:
             evaluators: the outputs that they read are computed; those that are read by evaluators
                 that are not streamed are kept for all examples of a split.
             source: from the name of a split to its source; None takes that of the data set.
-            change: of the batches that the model gets; evaluations see them unchanged.
         """
         kept = [item.reads for item in evaluators if not isinstance(item, StreamedEvaluator)]
         forward = self.forward(state, Reads.union(item.reads for item in evaluators))
-        if change:
-            forward = _changed(forward, change)
         data = self.experiment.data
         return Predictor(forward, source or self.source, self.eval_rows, data, Reads.union(kept))
 
@@ -215,13 +211,6 @@ class Setup:
                 return self._eval_step(reads)(state, self.put(batch))
 
         return run
-
-
-def _changed(
-    forward: Callable[[Batch], Outputs], change: Callable[[Batch], Batch]
-) -> Callable[[Batch], Outputs]:
-    """The same function of changed batches."""
-    return lambda batch: forward(change(batch))
 
 
 def prepare(experiment: Experiment, folder: Path | None) -> Setup:

@@ -12,7 +12,7 @@ from flax import nnx
 from mmjax.data import Arrays, DigitsHalves
 from mmjax.encoders import MLP, FeatureShape
 from mmjax.errors import ConfigError
-from mmjax.evaluation import Classification
+from mmjax.evaluation import Classification, Subsets
 from mmjax.fusion import GMU
 from mmjax.models import (
     FusionModel,
@@ -160,20 +160,25 @@ def test_a_run_with_dropout_and_stand_ins(tmp_path, stand_in):
 
 
 def test_a_run_is_evaluated_without_a_modality(tmp_path):
+    training = Training(steps=6, batch_size=16, log_every=6, final_splits=("test",))
     digits = dataclasses.replace(
         EXPERIMENT,
+        training=training,
+        evaluation=(Classification(), Subsets()),
         data=DigitsHalves(),
         model=FusionModel({view: MLP((), width=4) for view in ("left", "right")}),
         objectives=(CrossEntropy(),),
         optimizer=AdamW(learning_rate=0.1),
     )
-    train(digits, tmp_path, None)
+    result = train(digits, tmp_path, None)["metrics"]
 
     def accuracy(*drop):
         return evaluate_run(tmp_path, "test", "best", None, drop=drop)
 
     whole, without, nothing = accuracy(), accuracy("left"), accuracy("left", "right")
     assert set(whole) == set(without)
+    assert result["test/accuracy_of_right"] == without["test/accuracy"]
+    assert result["test/accuracy_of_left"] == accuracy("right")["test/accuracy"]
     assert whole["test/accuracy"] > without["test/accuracy"] + 0.05
     assert nothing["test/accuracy"] < 0.15  # one answer for all
     with pytest.raises(ConfigError, match=r"modality, for --drop, 'lefd': did you mean 'left'"):
@@ -193,6 +198,17 @@ def test_a_run_is_evaluated_without_a_modality(tmp_path):
 def test_bad_options_are_refused(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make()
+
+
+def test_subsets_need_two_modalities_and_a_metric(tmp_path):
+    one = dataclasses.replace(
+        EXPERIMENT,
+        model=FusionModel({"text": MLP((4,))}),
+        objectives=(CrossEntropy(),),
+        evaluation=(Subsets(),),
+    )
+    with pytest.raises(ConfigError, match="Subsets needs a model of two or more modalities"):
+        train(one, tmp_path / "run", None)
 
 
 def test_losses_of_one_modality_need_its_heads(tmp_path):
