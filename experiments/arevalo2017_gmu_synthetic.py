@@ -6,7 +6,8 @@ Of two numbers, one carries the class and the other is noise; a switch that the 
 says which. `gate_correlation` is the correlation between the visual gate and the switch on the test
 split; the paper reports 1 for 1,000 synthetic experiments. The sign is that of the switch: the gate
 should open where the visual number carries the class. With the paper's linear encoders and a single
-unit, some seeds end in a local minimum, in which the gate does not follow the switch.
+unit, some seeds end in a local minimum, in which the gate does not follow the switch. Two minutes on
+two processor cores.
 """
 
 from mmjax.data import GMUSynthetic

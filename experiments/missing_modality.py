@@ -7,6 +7,11 @@ The noisy written and spoken digits of `spoken_digits.py`. Every model is traine
 and tested on both modalities, on the picture alone and on the sound alone. The student reads the
 picture only, and learns from what the teacher of the first command, which has both, says of the
 training pairs.
+
+Expected, three seeds: trained on complete pairs 0.950 ± 0.001 with both, 0.713 ± 0.013 with the
+picture alone and 0.679 ± 0.013 with the sound alone; with modality dropout 0.948 ± 0.003, 0.775 ±
+0.006 and 0.744 ± 0.019. Stand-ins change little. Models of one modality reach 0.806 ± 0.005 and
+0.764 ± 0.019; the taught student, 0.799 ± 0.007, is no better. 15 minutes on two processor cores.
 """
 
 from mmjax.data import SpokenDigits

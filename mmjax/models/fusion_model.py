@@ -13,7 +13,14 @@ from mmjax.errors import ConfigError, unknown_name
 from mmjax.fusion import Concat, Fusion
 from mmjax.heads import Head, default_head
 from mmjax.models.modality_dropout import ModalityDropout, dropped
-from mmjax.models.model import Model, build_encoders, embeddings_of, encode, encoder_paths
+from mmjax.models.model import (
+    Model,
+    build_encoders,
+    embeddings_of,
+    encode,
+    encoder_paths,
+    in_use,
+)
 from mmjax.models.stand_in import NoStandIn, StandIn
 from mmjax.structs import Batch, Features, Fused, Modality, Outputs, Prediction, Target
 
@@ -73,12 +80,8 @@ class FusionModelModule(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
-        for name in config.modalities:
-            if name not in config.encoders:
-                raise unknown_name("encoder for the modality", name, config.encoders)
-        used = config.modalities or tuple(config.encoders)
         self.encoders = build_encoders(
-            {name: config.encoders[name] for name in used},
+            in_use(config.encoders, config.modalities),
             modalities,
             dtype=dtype,
             rngs=rngs,

@@ -7,12 +7,18 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mmjax.encoders import Encoder
-from mmjax.errors import unknown_name
 from mmjax.fusion import AveragedHeads, Decision
 from mmjax.heads import Head, default_head
 from mmjax.models.fusion_model import build_heads, predictions_of, statistics_of
 from mmjax.models.modality_dropout import ModalityDropout, dropped
-from mmjax.models.model import Model, build_encoders, embeddings_of, encode, encoder_paths
+from mmjax.models.model import (
+    Model,
+    build_encoders,
+    embeddings_of,
+    encode,
+    encoder_paths,
+    in_use,
+)
 from mmjax.structs import Batch, Modality, Outputs, Prediction, Target
 
 
@@ -69,12 +75,8 @@ class LateFusionModelModule(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ) -> None:
-        for name in config.modalities:
-            if name not in config.encoders:
-                raise unknown_name("encoder for the modality", name, config.encoders)
-        used = config.modalities or tuple(config.encoders)
         self.encoders = build_encoders(
-            {name: config.encoders[name] for name in used},
+            in_use(config.encoders, config.modalities),
             modalities,
             dtype=dtype,
             rngs=rngs,

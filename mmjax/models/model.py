@@ -57,6 +57,14 @@ class Model(abc.ABC):
         """
 
 
+def in_use(encoders: Mapping[str, Encoder], modalities: tuple[str, ...]) -> dict[str, Encoder]:
+    """The encoders of these modalities, or all if none is named; ConfigError for an unknown one."""
+    for name in modalities:
+        if name not in encoders:
+            raise unknown_name("encoder for the modality", name, encoders)
+    return {name: encoders[name] for name in modalities or tuple(encoders)}
+
+
 def build_encoders(
     encoders: Mapping[str, Encoder],
     modalities: Mapping[str, Modality],
