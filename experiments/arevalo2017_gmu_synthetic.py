@@ -4,10 +4,11 @@
 
 Of two numbers, one carries the class and the other is noise; a switch that the model never sees
 says which. `gate_correlation` is the correlation between the visual gate and the switch on the test
-split; the paper reports 1 for 1,000 synthetic experiments. The sign is that of the switch: the gate
-should open where the visual number carries the class. With the paper's linear encoders and a single
-unit, some seeds end in a local minimum, in which the gate does not follow the switch. Two minutes on
-two processor cores.
+split; the paper reports 1. The gate should open where the visual number carries the class.
+
+Expected, three seeds: 1.00 with one unit on encoders with a hidden layer. On linear encoders, as in
+the paper, some seeds end in a local minimum in which the gate does not follow the switch: 0.62 ±
+0.65. Two minutes on two processor cores.
 """
 
 from mmjax.data import GMUSynthetic
