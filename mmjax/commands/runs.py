@@ -22,6 +22,7 @@ from mmjax.training.loop import train
 from mmjax.training.overrides import load_module, override
 from mmjax.training.provenance import environment
 from mmjax.training.restore import evaluate_run, robustness_of_run
+from mmjax.training.run_directory import RunDirectory
 from mmjax.training.sharding import check_devices
 
 
@@ -68,6 +69,8 @@ def _robustness(parsed: argparse.Namespace, common: tuple[Any, ...]) -> None:
         "only": [name.strip() for name in (parsed.corruptions or "").split(",") if name.strip()],
         "severities": [int(level) for level in levels],
     }
+    if parsed.beside:
+        RunDirectory(Path(parsed.beside)).config()  # is there one? before the work on the other
     found = robustness_of_run(Path(parsed.run_dir), *common, **options)
     print(f"{found.metric} with these modalities only:")
     print_metrics(found.subsets)
