@@ -7,6 +7,11 @@ in both together (synergy: exclusive or). The metric is the accuracy on 4,000 te
 share of the best possible one for both modalities, which is known. All rows have the same encoders,
 steps and learning rate. At decision level, no mixture of what each modality says alone can be an
 exclusive or: there, half of the best accuracy is chance and all that is possible.
+
+Not finished yet. So far, synergy with one seed: concatenation, mean, weighted sum, attention, GMU,
+FiLM, bilinear, tensor, low-rank tensor and graph 0.998 to 1.000, Transformer 0.986, product of
+experts 0.54 (it may represent the exclusive or, but has not learned it); each modality alone is at
+chance. A run takes about 30 s on two idle processor cores.
 """
 
 from mmjax.data import Shapes
