@@ -18,9 +18,9 @@ class Unimodal(PureObjective):
         sum_m w_m L_m
 
     It needs `FusionModel(unimodal=True)` or a `LateFusionModel`. The loss of each modality is
-    logged. With weights from `mmjax.training.blending_weights`, it is gradient blending (Wang, Tran
-    and Feiszli, What Makes Training Multi-Modal Classification Networks Hard?, CVPR 2020, equation
-    3), where the weight of the joint loss is that of its own objective.
+    logged. With weights from `mmjax.evaluation.blending_weights`, it is gradient blending (Wang,
+    Tran and Feiszli, What Makes Training Multi-Modal Classification Networks Hard?, CVPR 2020,
+    equation 3), where the weight of the joint loss is that of its own objective.
 
     Attributes:
         weight: factor of this term in the training loss.

@@ -12,6 +12,7 @@ import optax
 from mmjax.errors import ConfigError
 from mmjax.objectives.objective import label_of
 from mmjax.structs import Batch, Outputs
+from mmjax.training.optimizer import part_name
 
 Leaves = list[jax.Array]  # the gradients of the parameters of one encoder
 
@@ -191,7 +192,6 @@ def balanced(
     balance: Balance,
     joint: Any,
     alone: Any,
-    encoder_of: Any,
     outputs: Outputs,
     batch: Batch,
     key: jax.Array,
@@ -202,7 +202,6 @@ def balanced(
         balance: the rule.
         joint: gradients of all objectives but `Unimodal`.
         alone: those of `Unimodal`.
-        encoder_of: from the path of a parameter to the modality of its encoder, or None.
         outputs: of the model.
         batch: the batch.
         key: PRNG key of the step.
@@ -211,8 +210,9 @@ def balanced(
     others = jax.tree.leaves(alone)
     places: dict[str, list[int]] = {}
     for place, (path, _) in enumerate(paths):
-        if (name := encoder_of(path)) is not None:
-            places.setdefault(name, []).append(place)
+        part, *rest = part_name(path).split(".")
+        if part == "encoders":
+            places.setdefault(rest[0], []).append(place)
     of_joint = {name: [paths[place][1] for place in at] for name, at in places.items()}
     of_alone = {name: [others[place] for place in at] for name, at in places.items()}
     changed, logged = balance(of_joint, of_alone, outputs, batch, key)

@@ -314,18 +314,11 @@ def _balanced(
     gradients, logged = balanced(
         balance,
         *(pull((one, zero))[0], pull((zero, one))[0]),
-        _encoder_of,
         outputs,
         batch,
         jax.random.fold_in(key, 1),
     )
     return joint + of_one, values | logged, variables, gradients
-
-
-def _encoder_of(path: tuple[Any, ...]) -> str | None:
-    """The modality of the encoder that a parameter of the learner is in; None outside of them."""
-    names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-    return names[2] if names[:2] == ["model", "encoders"] else None
 
 
 def eval_step(state: TrainState, batch: Batch) -> Outputs:

@@ -61,15 +61,20 @@ class Taught(Dataset):
     @property
     def targets(self) -> dict[str, Target]:
         """The targets of the data, and the teacher's."""
-        targets = dict(self.data.targets)
+        name = self._check()
+        logits = Target("number", shape=(self.data.targets[self.target].classes,))
+        return dict(self.data.targets) | {name: logits}
+
+    def _check(self) -> str:
+        """The name of the teacher's target; ConfigError if the data has no such class."""
+        targets = self.data.targets
         if self.target not in targets or targets[self.target].kind != "class":
             raise ConfigError(
                 f"Taught.target is {self.target!r}, but the targets of the kind class of "
                 f"{self.data.name} are "
                 f"{', '.join(n for n, t in targets.items() if t.kind == 'class') or 'none'}."
             )
-        logits = Target("number", shape=(targets[self.target].classes,))
-        return targets | {f"{self.target}_teacher": logits}
+        return f"{self.target}_teacher"
 
     @functools.cached_property
     def _run(self) -> Any:
@@ -87,7 +92,7 @@ class Taught(Dataset):
     def load(self, split: str, folder: Path | None) -> Source:
         """Opens a split, and runs the teacher on it; see `Dataset.load`."""
         self.check_split(split)
-        name = next(reversed(self.targets))
+        name = self._check()
         run = self._run
         probabilities = run.predict(self.data, split, data_dir=folder)[self.target]
         logits = np.log(np.maximum(probabilities, FLOOR)).astype(np.float32)
